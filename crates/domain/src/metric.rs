@@ -1,0 +1,84 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CellId, MetricName, Timestamp};
+
+/// What a metric tells about a cell. Models learn families, not names, so that what they learn carries over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// How full something with a limit is: memory, disk, file descriptors, pool, CPU.
+    Saturation,
+    /// How long requests take.
+    Latency,
+    /// How many requests there are.
+    Traffic,
+    /// The share of requests that go wrong.
+    Errors,
+    /// Counts of log templates.
+    Logs,
+    /// How often processes started again.
+    Restarts,
+    /// Anything else the service tells by name.
+    Custom,
+}
+
+/// What crossing its limit means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetricKind {
+    /// Reaching the limit is a failure of the cell: memory, disk, file descriptors, the objective itself.
+    Exhaustible,
+    /// Reaching the limit is not yet a failure: CPU, queue length. Informs anomaly and overload relief only.
+    Saturable,
+    /// No limit is known. Informs anomaly only.
+    Unbounded,
+}
+
+/// A value at an instant. `None` is a gap: nothing was measured, which is neither zero nor health.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The end of the interval it stands for.
+    pub at: Timestamp,
+    /// Finite, or `None` for a gap, a counter reset, NaN or staleness.
+    pub value: Option<f64>,
+}
+
+/// One metric of one cell over the aligned window: one sample per step, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricWindow {
+    /// As the cell or the reader names it.
+    pub name: MetricName,
+    /// What it tells.
+    pub family: Family,
+    /// What crossing the limit means.
+    pub kind: MetricKind,
+    /// The unit its values are in, for people: `bytes`, `ms`, `ratio`.
+    pub unit: String,
+    /// The value it must not reach, if one is known or was learned.
+    pub limit: Option<f64>,
+    /// Aligned to the step of [`Windows`].
+    pub samples: Vec<Sample>,
+}
+
+/// The aligned telemetry of one cell: what `predict` reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Windows {
+    /// Whose telemetry.
+    pub cell: CellId,
+    /// The end of the newest step.
+    pub at: Timestamp,
+    /// The distance between samples.
+    pub step: Duration,
+    /// By name.
+    pub metrics: BTreeMap<MetricName, MetricWindow>,
+}
+
+impl MetricWindow {
+    /// The newest value that is not a gap, with its age in steps.
+    #[must_use]
+    pub fn latest(&self) -> Option<(usize, f64)> {
+        self.samples.iter().rev().enumerate().find_map(|(age, sample)| sample.value.map(|v| (age, v)))
+    }
+}
