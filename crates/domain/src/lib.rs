@@ -35,7 +35,7 @@ pub use policy::{
     Budgets, CanaryPolicy, DataPolicy, Mode, Objective, Policy, ReliefPolicy, ReturnPolicy, StandbyPolicy,
     TriggerPolicy,
 };
-pub use prediction::{Basis, Driver, Prediction, TimeToFailure};
+pub use prediction::{Anomaly, Basis, Driver, Prediction, TimeToFailure};
 pub use quantity::{Bytes, HealthScore, Probability, Rate, Timestamp, Weight};
 pub use topology::{Cell, CellRole, Service, Tier};
 pub use weights::ServiceWeights;

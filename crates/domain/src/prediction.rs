@@ -50,6 +50,15 @@ pub struct Driver {
     pub detail: String,
 }
 
+/// A metric that is unlike its own past.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Anomaly {
+    /// Which metric.
+    pub metric: MetricName,
+    /// Its robust z-score: distance from its median in units of its scaled median absolute deviation; signed.
+    pub z: f64,
+}
+
 /// What is foreseen for one cell. Every figure is read off one survival curve, so they can't contradict each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -67,6 +76,8 @@ pub struct Prediction {
     pub health: HealthScore,
     /// How unlike its own past the cell behaves: the largest robust z-score of its metrics. 0 is usual, above 6 is rare.
     pub anomaly: f64,
+    /// The metrics behind `anomaly`, most unusual first; only those above 3.
+    pub anomalies: Vec<Anomaly>,
     /// Most important first.
     pub drivers: Vec<Driver>,
     /// What it rests on.

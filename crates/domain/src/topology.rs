@@ -58,4 +58,7 @@ pub struct Service {
     pub policy: Policy,
     /// The blueprint synthetic cells are made from; `None` when only secondaries can help.
     pub mirror_blueprint: Option<BlueprintName>,
+    /// Where synthetic cells may be placed, most wanted first. Cells are spread: never in the zone they are to stand
+    /// in for while another is allowed.
+    pub mirror_zones: Vec<(RegionId, ZoneId)>,
 }

@@ -1,1 +1,21 @@
-//! predict
+//! Windows to predictions. Pure: no clock, no randomness, no I/O.
+//!
+//! The model of the first day needs no failure to have been seen. For every metric that has a limit it asks *when is
+//! it there?* ([`first_passage`]), with the drift's uncertainty carried through; the answers of all metrics become
+//! **one** survival curve ([`Curve`]), and probability, time to failure, health and drivers are read off that curve, so they can't
+//! contradict each other. Extrapolating a line and comparing it with a threshold, the obvious alternative, gives no
+//! probability and takes every step and every burst for a trend.
+//!
+//! Start from [`DayZero::predict`]. Learned models will join it behind [`Predictor`].
+
+mod anomaly;
+mod curve;
+mod day_zero;
+pub mod first_passage;
+mod normal;
+mod trend;
+
+pub use anomaly::robust_z;
+pub use curve::Curve;
+pub use day_zero::{DayZero, Predictor};
+pub use trend::{Trend, TrendMixture, estimate};

@@ -1,0 +1,507 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use forefend_decide::{
+    Decision, Guards, decide,
+    invariants::{self, Case},
+};
+use forefend_domain::{
+    CellId, Effect, EntryKind, LedgerSeq, Prediction, ServiceId, ServiceWeights, Stage, Timestamp, Weight, Windows, World,
+    ports::{
+        CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route, Routing,
+        ServiceRouting, Store, TelemetrySource,
+    },
+};
+use forefend_predict::Predictor;
+
+use crate::{
+    OperatorCommand, OperatorRefusal, ShiftView, Snapshot, Topology,
+    observe::{Observer, Told, addresses},
+    persisted::Persisted,
+};
+
+/// The memory is written at least this often even when the ledger has nothing new; what is lost by a kill in between is evidence, and
+/// losing evidence errs on the safe side.
+const COMMIT_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+
+/// Everything the loop talks to in a tick.
+pub struct Ports<'a> {
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Windows and probes.
+    pub telemetry: &'a mut dyn TelemetrySource,
+    /// Weights.
+    pub data_plane: &'a mut dyn DataPlane,
+    /// Cells.
+    pub cells: &'a mut dyn CellDriver,
+    /// What the data allows.
+    pub gate: &'a mut dyn DataGate,
+    /// Ledger and memory.
+    pub store: &'a mut dyn Store,
+}
+
+/// The loop can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The store can't be read.
+    #[error("the memory of earlier decisions can't be read")]
+    Store(#[from] forefend_domain::ports::PortError),
+    /// The memory is not understood.
+    #[error("the memory of earlier decisions is not understood: {0}; start the version that wrote it, or move the store away to begin anew")]
+    Memory(String),
+}
+
+/// The control loop.
+#[derive(Debug)]
+pub struct Controller<P> {
+    predictor: P,
+    guards: Guards,
+    topology: Topology,
+    observer: Observer,
+    kept: Persisted,
+    committed_at: Option<Timestamp>,
+    routing: Option<Routing>,
+    /// Entries that wait for the next commit: refusals of effects, and what the engine did.
+    pending: Vec<(Option<ServiceId>, EntryKind)>,
+    tick: u64,
+}
+
+/// Entries that wait for a store that refuses are bounded; the oldest go, and that is said.
+const MOST_PENDING: usize = 1_000;
+
+impl<P: Predictor> Controller<P> {
+    /// Takes up where the store's memory ends.
+    ///
+    /// # Errors
+    /// When the memory can't be read or understood.
+    pub fn new(
+        predictor: P,
+        topology: Topology,
+        probe: (Duration, Duration),
+        store: &mut dyn Store,
+    ) -> Result<Self, ControllerError> {
+        let kept = match store.memory()? {
+            Some(bytes) => Persisted::from_bytes(&bytes).map_err(ControllerError::Memory)?,
+            None => Persisted::default(),
+        };
+        Ok(Self {
+            predictor,
+            guards: Guards::ALL,
+            topology,
+            observer: Observer::new(probe.0, probe.1),
+            kept,
+            committed_at: None,
+            routing: None,
+            pending: vec![(None, EntryKind::Engine { what: "started".to_owned() })],
+            tick: 0,
+        })
+    }
+
+    /// The same with rules taken out, for proofs that the simulator notices.
+    #[must_use]
+    pub fn with_guards(mut self, guards: Guards) -> Self {
+        self.guards = guards;
+        self
+    }
+
+    /// Takes over a changed configuration.
+    pub fn set_topology(&mut self, topology: Topology, what: String) {
+        self.topology = topology;
+        self.note(None, EntryKind::Engine { what });
+    }
+
+    /// Whether everything is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.kept.frozen
+    }
+
+    /// Takes an operator's command: writes it to the ledger, then counts from the next tick on.
+    ///
+    /// # Errors
+    /// [`OperatorRefusal`] says why it was not taken and what would be.
+    pub fn command(
+        &mut self,
+        who: &str,
+        command: &OperatorCommand,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), OperatorRefusal> {
+        let mut kept = self.kept.clone();
+        let what = match command {
+            OperatorCommand::Freeze => {
+                kept.frozen = true;
+                "froze everything".to_owned()
+            }
+            OperatorCommand::Unfreeze => {
+                kept.frozen = false;
+                "ended the freeze".to_owned()
+            }
+            OperatorCommand::Shift { cell, weight } => {
+                self.home_cell(cell)?;
+                kept.requested.insert(cell.clone(), *weight);
+                format!("asked to move {weight} of the traffic of {cell} away")
+            }
+            OperatorCommand::EndShift { cell } => {
+                self.home_cell(cell)?;
+                kept.requested.remove(cell);
+                format!("ended the shift of {cell}")
+            }
+            OperatorCommand::Approve { cell } => {
+                self.home_cell(cell)?;
+                if !kept.memory.asked.contains(cell) {
+                    return Err(OperatorRefusal::NotAsked(cell.clone()));
+                }
+                kept.approved.insert(cell.clone());
+                format!("approved the shift of {cell}")
+            }
+        };
+        let entry = EntryKind::Operator { who: who.to_owned(), what };
+        let bytes = kept.to_bytes().map_err(|e| OperatorRefusal::NotWritten(e.to_string()))?;
+        let now = ports.clock.now();
+        ports
+            .store
+            .commit(now, &[(None, entry)], &bytes)
+            .map_err(|e| OperatorRefusal::NotWritten(e.to_string()))?;
+        self.kept = kept;
+        Ok(())
+    }
+
+    fn home_cell(&self, cell: &CellId) -> Result<(), OperatorRefusal> {
+        let spec = self.topology.services.values().find(|s| s.cells.contains_key(cell));
+        match spec {
+            None => Err(OperatorRefusal::NoSuchCell(cell.clone())),
+            Some(spec) if spec.home.share(cell) == 0.0 => Err(OperatorRefusal::NothingToMove(cell.clone())),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// One turn of the loop.
+    pub fn tick(&mut self, ports: &mut Ports<'_>) -> Snapshot {
+        self.tick += 1;
+        let now = ports.clock.now();
+        let mut degraded = Vec::new();
+        let observations: BTreeMap<CellId, CellObservation> =
+            ports.cells.observe().into_iter().map(|o| (o.cell.id.clone(), o)).collect();
+        let report = ports.data_plane.report().map_err(|e| degraded.push(e.to_string())).ok();
+        let (world, predictions) = self.look(now, &observations, report.as_ref(), ports);
+
+        let decision = decide(&world, &predictions, &self.kept.memory, self.guards);
+        let case = Case {
+            world: &world,
+            predictions: &predictions,
+            plan: &decision.plan,
+            memory: &decision.memory,
+        };
+        let decision = match invariants::check_all(case) {
+            Ok(()) => decision,
+            Err(violation) => {
+                degraded.push(format!("invariant {} broken: {}", violation.invariant, violation.detail));
+                let (invariant, detail) = (violation.invariant.to_owned(), violation.detail);
+                self.note(None, EntryKind::InvariantBroken { invariant, detail });
+                Decision { memory: self.kept.memory.clone(), ..Decision::default() }
+            }
+        };
+        match self.commit(now, &world, &predictions, &decision, ports) {
+            Ok(()) => self.act(&world, &decision, &observations, report.as_ref(), ports, &mut degraded),
+            Err(e) => degraded.push(format!("nothing was done, because it could not be written down: {e}")),
+        }
+        let shifts = self.shift_views();
+        Snapshot { tick: self.tick, world, predictions, plan: decision.plan, shifts, degraded }
+    }
+
+    fn look(
+        &mut self,
+        now: Timestamp,
+        observations: &BTreeMap<CellId, CellObservation>,
+        report: Option<&DataPlaneReport>,
+        ports: &mut Ports<'_>,
+    ) -> (World, BTreeMap<CellId, Prediction>) {
+        let windows: BTreeMap<CellId, Windows> =
+            ports.telemetry.windows(now).into_iter().map(|w| (w.cell.clone(), w)).collect();
+        let probes = ports.telemetry.probes();
+        for observation in observations.values() {
+            for (stage, took) in &observation.took {
+                let profile = self.kept.lead_times.entry(observation.cell.service.clone()).or_default();
+                profile.record(*stage, *took);
+            }
+        }
+        let traffic = self.observer.take(now, &probes, report);
+        let lead_times = self.kept.lead_times.clone();
+        let told = Told { now, observations, report, windows: &windows, lead_times: &lead_times };
+        let mut services = BTreeMap::new();
+        for (id, spec) in &self.topology.services {
+            services.insert(id.clone(), self.observer.service(spec, &told, &traffic, ports.gate));
+        }
+        let known: BTreeSet<CellId> =
+            services.values().flat_map(|s: &forefend_domain::ServiceView| s.cells.keys().cloned()).collect();
+        self.observer.keep_only(&known);
+        let mut predictions = BTreeMap::new();
+        for service in services.values() {
+            for cell in service.cells.keys() {
+                let predicted =
+                    windows.get(cell).and_then(|w| self.predictor.predict(w, service.service.policy.horizon));
+                if let Some(prediction) = predicted {
+                    predictions.insert(cell.clone(), prediction);
+                }
+            }
+        }
+        let world = World {
+            now,
+            frozen: self.kept.frozen,
+            services,
+            approved: self.kept.approved.clone(),
+            requested: self.kept.requested.clone(),
+        };
+        (world, predictions)
+    }
+
+    /// Writes the decision down, with what it rests on. Only then may anything be done.
+    fn commit(
+        &mut self,
+        now: Timestamp,
+        world: &World,
+        predictions: &BTreeMap<CellId, Prediction>,
+        decision: &Decision,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), forefend_domain::ports::PortError> {
+        let mut kept = self.kept.clone();
+        note_lead_times(&kept.memory, decision, &mut kept.lead_times);
+        kept.memory = decision.memory.clone();
+        let over: Vec<CellId> = kept
+            .approved
+            .iter()
+            .filter(|cell| !kept.memory.shifts.contains_key(*cell) && !kept.memory.asked.contains(*cell))
+            .cloned()
+            .collect();
+        over.iter().for_each(|cell| {
+            kept.approved.remove(cell);
+        });
+        let mut entries = self.pending.clone();
+        entries.extend(decision.events.iter().map(|(service, kind)| (Some(service.clone()), kind.clone())));
+        entries.extend(decisions_by_service(world, predictions, decision));
+        let due = self.committed_at.is_none_or(|at| now.since(at) >= COMMIT_AT_LEAST_EVERY);
+        if entries.is_empty() && !due {
+            self.kept = kept;
+            return Ok(());
+        }
+        let bytes = kept.to_bytes().map_err(|e| forefend_domain::ports::PortError::Refused {
+            port: "store",
+            why: e.to_string(),
+        })?;
+        let seqs = ports.store.commit(now, &entries, &bytes)?;
+        remember_where(&entries, &seqs, &mut kept);
+        self.kept = kept;
+        self.committed_at = Some(now);
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Hands the effects to the ports.
+    fn act(
+        &mut self,
+        world: &World,
+        decision: &Decision,
+        observations: &BTreeMap<CellId, CellObservation>,
+        report: Option<&DataPlaneReport>,
+        ports: &mut Ports<'_>,
+        degraded: &mut Vec<String>,
+    ) {
+        let mut weights: BTreeMap<ServiceId, ServiceWeights> = BTreeMap::new();
+        for effect in &decision.plan.effects {
+            let command = match effect.clone() {
+                Effect::SetWeights { service, weights: wanted } => {
+                    weights.insert(service, wanted);
+                    continue;
+                }
+                Effect::AskApproval { .. } => continue,
+                Effect::Create { cell, blueprint } => CellCommand::Create { cell, blueprint },
+                Effect::Recreate { cell } => CellCommand::Recreate { cell },
+                Effect::Park { cell } => CellCommand::Park { cell },
+                Effect::Unpark { cell } => CellCommand::Unpark { cell },
+                Effect::Rewarm { cell } => CellCommand::Rewarm { cell },
+                Effect::Retire { cell } => CellCommand::Retire { cell },
+            };
+            if let Err(e) = ports.cells.request(command) {
+                degraded.push(e.to_string());
+                self.note(None, EntryKind::Refused { effect: effect.clone(), why: e.to_string() });
+            }
+        }
+        if let Some(report) = report {
+            self.route(world, weights, observations, report, ports, degraded);
+        }
+    }
+
+    /// Tells the data plane cells and weights, if they differ from what it was told or applies.
+    fn route(
+        &mut self,
+        world: &World,
+        mut wanted: BTreeMap<ServiceId, ServiceWeights>,
+        observations: &BTreeMap<CellId, CellObservation>,
+        report: &DataPlaneReport,
+        ports: &mut Ports<'_>,
+        degraded: &mut Vec<String>,
+    ) {
+        let mut services = BTreeMap::new();
+        for (id, spec) in &self.topology.services {
+            let effective = || world.services.get(id).and_then(|s| s.effective.clone());
+            let changes = wanted.contains_key(id);
+            let Some(weights) = wanted.remove(id).or_else(effective) else { continue };
+            if weights.regions().is_empty() {
+                continue;
+            }
+            let addresses = addresses(spec, observations);
+            let missing: Vec<String> = weights
+                .shares()
+                .into_iter()
+                .filter(|((_, cell), share)| *share > 0.0 && !addresses.contains_key(cell))
+                .map(|((_, cell), _)| cell.to_string())
+                .collect();
+            if !missing.is_empty() {
+                if changes {
+                    degraded.push(format!("{id} waits for {} to listen", missing.join(", ")));
+                }
+                // What the data plane has of it stays as it is.
+                if let Some(last) = self.routing.as_ref().and_then(|r| r.services.get(id)) {
+                    services.insert(id.clone(), last.clone());
+                }
+                continue;
+            }
+            let cells = addresses
+                .into_values()
+                .map(|(cell, address)| Route { cell: cell.id, region: cell.region, address })
+                .collect();
+            services.insert(id.clone(), ServiceRouting { cells, weights });
+        }
+        let told = self.routing.as_ref();
+        let unchanged = told.is_some_and(|r| r.services == services && r.generation == report.generation);
+        if unchanged || services.is_empty() {
+            return;
+        }
+        let generation = told.map_or(0, |r| r.generation).max(report.generation) + 1;
+        let routing = Routing { generation, services };
+        match ports.data_plane.apply(&routing) {
+            Ok(()) => self.routing = Some(routing),
+            Err(e) => degraded.push(e.to_string()),
+        }
+    }
+
+    fn shift_views(&self) -> Vec<ShiftView> {
+        self.kept
+            .memory
+            .shifts
+            .iter()
+            .map(|(from, shift)| ShiftView {
+                service: shift.service.clone(),
+                from: from.clone(),
+                to: shift.mirrors.keys().cloned().collect(),
+                reason: shift.reason,
+                outbound: shift.outbound,
+                moved: shift.moved,
+                target: shift.target,
+                evidence: shift.mirrors.values().fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e)),
+                bound_by: shift.bound_by.clone(),
+                since: shift.began,
+            })
+            .collect()
+    }
+
+    fn note(&mut self, service: Option<ServiceId>, kind: EntryKind) {
+        if self.pending.len() >= MOST_PENDING {
+            self.pending.remove(0);
+        }
+        // The same refusal every tick is one entry until it is written.
+        if !self.pending.iter().any(|(s, k)| *s == service && *k == kind) {
+            self.pending.push((service, kind));
+        }
+    }
+}
+
+/// One `Decision` entry per service that has anything, with the predictions of the cells it is about.
+fn decisions_by_service(
+    world: &World,
+    predictions: &BTreeMap<CellId, Prediction>,
+    decision: &Decision,
+) -> Vec<(Option<ServiceId>, EntryKind)> {
+    world
+        .services
+        .iter()
+        .filter_map(|(id, service)| {
+            let is_ours = |cell: &CellId| service.cells.contains_key(cell);
+            let effects: Vec<Effect> = decision
+                .plan
+                .effects
+                .iter()
+                .filter(|effect| match effect {
+                    Effect::SetWeights { service, .. } => service == id,
+                    Effect::Create { cell, .. } => cell.service == *id,
+                    Effect::Recreate { cell }
+                    | Effect::Park { cell }
+                    | Effect::Unpark { cell }
+                    | Effect::Rewarm { cell }
+                    | Effect::Retire { cell }
+                    | Effect::AskApproval { cell } => is_ours(cell),
+                })
+                .cloned()
+                .collect();
+            let created: BTreeSet<&CellId> = effects
+                .iter()
+                .filter_map(|e| if let Effect::Create { cell, .. } = e { Some(&cell.id) } else { None })
+                .collect();
+            let explanations: Vec<_> = decision
+                .plan
+                .explanations
+                .iter()
+                .filter(|e| is_ours(&e.cell) || created.contains(&e.cell))
+                .cloned()
+                .collect();
+            if effects.is_empty() && explanations.is_empty() {
+                return None;
+            }
+            let about: Vec<Prediction> = predictions
+                .iter()
+                .filter(|(cell, _)| {
+                    is_ours(cell)
+                        && (decision.memory.shifts.contains_key(*cell)
+                            || explanations.iter().any(|e| e.cell == **cell))
+                })
+                .map(|(_, prediction)| prediction.clone())
+                .collect();
+            Some((Some(id.clone()), EntryKind::Decision { effects, explanations, predictions: about }))
+        })
+        .collect()
+}
+
+/// Fills in where the ledger tells of shifts that began.
+fn remember_where(entries: &[(Option<ServiceId>, EntryKind)], seqs: &[LedgerSeq], kept: &mut Persisted) {
+    for ((_, kind), seq) in entries.iter().zip(seqs) {
+        if let EntryKind::ShiftBegan { cell, .. } = kind
+            && let Some(shift) = kept.memory.shifts.get_mut(cell)
+        {
+            shift.began_seq = Some(*seq);
+        }
+    }
+}
+
+/// Learns how long earning and propagating took from the shifts that moved in this tick.
+fn note_lead_times(
+    before: &forefend_decide::Memory,
+    decision: &Decision,
+    lead_times: &mut BTreeMap<ServiceId, forefend_domain::LeadTimeProfile>,
+) {
+    for (id, shift) in &decision.memory.shifts {
+        let was = before.shifts.get(id);
+        let profile = lead_times.entry(shift.service.clone()).or_default();
+        let done_now = shift.done_at.is_some() && was.is_some_and(|w| w.done_at.is_none());
+        if let (true, Some(first), Some(done)) = (done_now, shift.first_moved_at, shift.done_at) {
+            profile.record(Stage::Earn, done.since(first));
+        }
+        // The first weight was asked for when the target rose from zero and counts once it was read back.
+        let moved_now = shift.moved > Weight::ZERO && was.is_some_and(|w| w.moved == Weight::ZERO);
+        if let (true, Some(asked)) = (moved_now, was.and_then(|w| w.asked_at)) {
+            let read_back = shift.first_moved_at.map_or(Duration::ZERO, |at| at.since(asked));
+            profile.record(Stage::Propagate, read_back);
+        }
+    }
+}

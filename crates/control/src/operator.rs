@@ -1,0 +1,46 @@
+use forefend_domain::{CellId, Weight};
+use serde::{Deserialize, Serialize};
+
+/// What an operator may ask the loop for. Taken up at the next tick and written to the ledger with who asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum OperatorCommand {
+    /// Stop every growth of a standby's weight, every creation and every removal.
+    Freeze,
+    /// End a freeze.
+    Unfreeze,
+    /// Move this share of the cell's home traffic away and hold it there.
+    Shift {
+        /// Whose traffic.
+        cell: CellId,
+        /// How much of it.
+        weight: Weight,
+    },
+    /// End an operator's shift: the traffic goes home at the policy's rate.
+    EndShift {
+        /// Whose traffic.
+        cell: CellId,
+    },
+    /// Approve the shift that the loop asked for.
+    Approve {
+        /// Whose traffic.
+        cell: CellId,
+    },
+}
+
+/// Why a command was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorRefusal {
+    /// There is no such cell.
+    #[error("there is no cell `{0}`; `forefend status` lists the cells")]
+    NoSuchCell(CellId),
+    /// The cell has no traffic of its own that could be moved.
+    #[error("cell `{0}` has no traffic of its own in normal times; name the cell whose traffic shall move")]
+    NothingToMove(CellId),
+    /// Nothing waits for approval.
+    #[error("no shift of `{0}` waits for approval")]
+    NotAsked(CellId),
+    /// It could not be written to the ledger, so it does not count.
+    #[error("the command could not be written to the ledger and was not taken: {0}")]
+    NotWritten(String),
+}

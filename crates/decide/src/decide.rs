@@ -1,0 +1,330 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use forefend_domain::{
+    CellId, CellView, Effect, EntryKind, Explanation, LifeState, Mode, Plan, Prediction, ServiceId, ServiceView,
+    ServiceWeights, ShiftReason, Weight, World,
+};
+
+use crate::{Guards, Memory, ShiftMemory, cell, race::race, shift, standby, verdict::verdict};
+
+/// What was decided in one tick.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decision {
+    /// What shall be done.
+    pub plan: Plan,
+    /// What must be remembered. Stored in the same transaction as the ledger's entries.
+    pub memory: Memory,
+    /// What happened, for the ledger, beside the decision itself.
+    pub events: Vec<(ServiceId, EntryKind)>,
+}
+
+impl Decision {
+    pub(crate) fn explain(&mut self, cell: &CellId, what: &str, why: impl Into<String>) {
+        self.plan.explanations.push(Explanation { cell: cell.clone(), what: what.to_owned(), why: why.into() });
+    }
+}
+
+/// Everything that the rules of one service look at.
+pub(crate) struct Scene<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) service: &'a ServiceView,
+    /// Only predictions that rest on fresh telemetry.
+    pub(crate) predictions: &'a BTreeMap<CellId, Prediction>,
+    pub(crate) guards: Guards,
+}
+
+impl Scene<'_> {
+    pub(crate) fn policy(&self) -> &forefend_domain::Policy {
+        &self.service.service.policy
+    }
+
+    pub(crate) fn home_share(&self, cell: &CellId) -> f64 {
+        self.service.home.share(cell)
+    }
+
+    /// Cells of the service with traffic of their own in normal times.
+    pub(crate) fn home_cells(&self) -> impl Iterator<Item = &CellView> {
+        self.service.cells.values().filter(|c| self.home_share(&c.cell.id) > 0.0)
+    }
+
+    pub(crate) fn has_failed(&self, cell: &CellView) -> bool {
+        cell.objective.is_failed() || cell.life == LifeState::Failed
+    }
+}
+
+/// Decides what shall be done now.
+///
+/// Pure: the same arguments give the same decision. Deciding again on a world in which the plan has come about asks for
+/// nothing more.
+#[must_use]
+pub fn decide(
+    world: &World,
+    predictions: &BTreeMap<CellId, Prediction>,
+    memory: &Memory,
+    guards: Guards,
+) -> Decision {
+    let mut decision = Decision { memory: memory.clone(), ..Decision::default() };
+    forget_the_gone(world, &mut decision.memory);
+    for service in world.services.values() {
+        let fresh: BTreeMap<CellId, Prediction> = service
+            .cells
+            .values()
+            .filter(|c| cell::telemetry_is_fresh(c, &service.service.policy, world.now))
+            .filter_map(|c| predictions.get(&c.cell.id).map(|p| (c.cell.id.clone(), p.clone())))
+            .collect();
+        let scene = Scene { world, service, predictions: &fresh, guards };
+        remember(&scene, &mut decision);
+        open_shifts(&scene, &mut decision);
+        weigh(&scene, &mut decision);
+        standby::tend(&scene, &mut decision);
+    }
+    if world.frozen && guards.freeze {
+        decision.plan.effects.clear();
+    }
+    decision
+}
+
+/// Drops what is remembered of cells and services that are no more.
+fn forget_the_gone(world: &World, memory: &mut Memory) {
+    let known: BTreeSet<&CellId> = world.services.values().flat_map(|s| s.cells.keys()).collect();
+    memory.cells.retain(|cell, _| known.contains(cell));
+    memory.shifts.retain(|cell, _| known.contains(cell));
+    memory.asked.retain(|cell| known.contains(cell));
+}
+
+/// Carries hysteresis on: how often the trigger held, since when a cell is well, which failures are known.
+fn remember(scene: &Scene<'_>, decision: &mut Decision) {
+    let (now, policy) = (scene.world.now, scene.policy());
+    for cell in scene.service.cells.values() {
+        let id = &cell.cell.id;
+        let prediction = scene.predictions.get(id);
+        let mirror_ready = standby::has_ready_mirror(scene, &decision.memory, cell);
+        let mut mem = decision.memory.cells.get(id).cloned().unwrap_or_default();
+        if let Some(prediction) = prediction {
+            let race = race(prediction, policy, &scene.service.lead_times, mirror_ready);
+            if let Some(margin) = race.margin_s {
+                decision.plan.race_margin_s.insert(id.clone(), margin);
+            }
+            let hit = prediction.probability >= policy.trigger.shift_at
+                && prediction.basis != forefend_domain::Basis::Prior
+                && race.is_due();
+            mem.hits = mem.hits << 1 | u64::from(hit);
+        }
+        let well = prediction.is_some_and(|p| p.probability < policy.trigger.clear_below)
+            && matches!(cell.objective, forefend_domain::ObjectiveState::Met { .. })
+            && cell.health != forefend_domain::CellHealth::Down
+            && cell.life != LifeState::Failed;
+        mem.well_since = if well { mem.well_since.or(Some(now)) } else { None };
+        if is_well_again(scene, mem.well_since) {
+            mem.recreations = 0;
+        }
+        let blind = prediction.is_none() && scene.home_share(id) > 0.0 && cell.life != LifeState::Failed;
+        if blind && !mem.held && decision.memory.cells.contains_key(id) {
+            decision.explain(id, "held-stale", "no fresh telemetry: neither health nor failure is concluded from that");
+        }
+        mem.held = blind;
+        if let forefend_domain::ObjectiveState::Failed { since } = cell.objective {
+            if !mem.failure_noted {
+                mem.failure_noted = true;
+                let done = decision.memory.shifts.get(id).and_then(|shift| shift.done_at);
+                let lead_time_s = done.map(|done| (since.unix_ms() as f64 - done.unix_ms() as f64) / 1000.0);
+                decision
+                    .events
+                    .push((scene.service.service.id.clone(), EntryKind::Failure { cell: id.clone(), since, lead_time_s }));
+                if let Some(shift) = decision.memory.shifts.get_mut(id) {
+                    shift.failed_since.get_or_insert(since);
+                }
+            }
+        } else if well {
+            mem.failure_noted = false;
+        }
+        decision.memory.cells.insert(id.clone(), mem);
+    }
+}
+
+pub(crate) fn is_well_again(scene: &Scene<'_>, well_since: Option<forefend_domain::Timestamp>) -> bool {
+    well_since.is_some_and(|since| scene.world.now.since(since) >= scene.policy().give_back.healthy_for)
+}
+
+/// Whether the trigger of the policy holds: in `hits` of the last `of_ticks` predictions.
+pub(crate) fn trigger_holds(scene: &Scene<'_>, memory: &Memory, cell: &CellId) -> bool {
+    let trigger = &scene.policy().trigger;
+    let window = if trigger.of_ticks >= 64 { u64::MAX } else { (1u64 << trigger.of_ticks) - 1 };
+    memory.cells.get(cell).is_some_and(|mem| (mem.hits & window).count_ones() >= trigger.hits)
+}
+
+/// Begins shifts that are called for, and raises running ones when their cell has failed.
+fn open_shifts(scene: &Scene<'_>, decision: &mut Decision) {
+    let (now, policy) = (scene.world.now, scene.policy());
+    for cell in scene.home_cells() {
+        let id = &cell.cell.id;
+        let resting = decision.memory.cells.get(id).and_then(|m| m.refractory_until).is_some_and(|until| now < until);
+        let reason = if scene.has_failed(cell) {
+            Some(ShiftReason::Failed)
+        } else if scene.world.requested.get(id).is_some_and(|w| *w > Weight::ZERO) {
+            Some(ShiftReason::Operator)
+        } else if trigger_holds(scene, &decision.memory, id) && !resting {
+            Some(ShiftReason::Predicted)
+        } else if shift::needs_relief(scene, cell) && !resting {
+            Some(ShiftReason::Relief)
+        } else {
+            None
+        };
+        let Some(reason) = reason else {
+            decision.memory.asked.remove(id);
+            continue;
+        };
+        if let Some(running) = decision.memory.shifts.get_mut(id) {
+            raise(running, reason, id, &mut decision.plan);
+            continue;
+        }
+        if scene.world.frozen && scene.guards.freeze {
+            continue;
+        }
+        let allowed = match (policy.mode, reason) {
+            (_, ShiftReason::Operator) | (Mode::Auto, _) | (Mode::Approve, ShiftReason::Failed) => true,
+            (Mode::Approve, ShiftReason::Predicted | ShiftReason::Relief) => scene.world.approved.contains(id),
+            (Mode::Observe, ShiftReason::Predicted | ShiftReason::Relief | ShiftReason::Failed) => false,
+        };
+        if !allowed {
+            if decision.memory.asked.insert(id.clone()) {
+                if policy.mode == Mode::Approve {
+                    decision.explain(id, "approval-asked", why(scene, cell, reason));
+                    decision.plan.effects.push(Effect::AskApproval { cell: id.clone() });
+                } else {
+                    decision.explain(id, "would-shift", why(scene, cell, reason));
+                }
+            }
+            continue;
+        }
+        let mut begun = ShiftMemory::new(scene.service.service.id.clone(), reason, now);
+        if let forefend_domain::ObjectiveState::Failed { since } = cell.objective {
+            begun.failed_since = Some(since);
+        }
+        decision.memory.shifts.insert(id.clone(), begun);
+        decision.explain(id, "shift-begins", why(scene, cell, reason));
+        decision
+            .events
+            .push((scene.service.service.id.clone(), EntryKind::ShiftBegan { cell: id.clone(), reason }));
+    }
+}
+
+/// A running shift whose cell calls again: a failure turns any shift into a failover; a trigger during the way home turns it round.
+fn raise(running: &mut ShiftMemory, reason: ShiftReason, id: &CellId, plan: &mut Plan) {
+    let mut say = |what: &str, why: &str| {
+        plan.explanations.push(Explanation { cell: id.clone(), what: what.to_owned(), why: why.to_owned() });
+    };
+    if reason == ShiftReason::Failed && running.reason != ShiftReason::Failed {
+        running.reason = ShiftReason::Failed;
+        running.outbound = true;
+        say("failover-completes", "the cell has failed: the rest of its traffic moves at once");
+    } else if !running.outbound && matches!(reason, ShiftReason::Failed | ShiftReason::Predicted) {
+        running.reason = reason;
+        running.outbound = true;
+        say("return-stopped", "the cell is in trouble again while its traffic was going home");
+    }
+}
+
+fn why(scene: &Scene<'_>, cell: &CellView, reason: ShiftReason) -> String {
+    match reason {
+        ShiftReason::Failed => "the cell broke its objective for as long as the policy tolerates".to_owned(),
+        ShiftReason::Operator => "an operator asked for it".to_owned(),
+        ShiftReason::Relief => {
+            format!("utilisation is {:.0}%", cell.utilisation.unwrap_or(f64::NAN) * 100.0)
+        }
+        ShiftReason::Predicted => match scene.predictions.get(&cell.cell.id) {
+            Some(p) => {
+                let seconds = |t: Option<std::time::Duration>| {
+                    t.map_or_else(|| "beyond the horizon".to_owned(), |t| format!("{:.1} s", t.as_secs_f64()))
+                };
+                let driver = p.drivers.first().map_or_else(String::new, |d| format!("; {}: {}", d.metric, d.detail));
+                format!(
+                    "P(fail within {:.0} s) = {:.2}, p10 of time to failure {}{driver}",
+                    p.horizon.as_secs_f64(),
+                    p.probability.get(),
+                    seconds(p.time_to_failure.p10),
+                )
+            }
+            None => "the trigger held in enough of the last ticks".to_owned(),
+        },
+    }
+}
+
+/// Works out every shift's target and, from all of them, the weights of the service.
+fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
+    let Some(effective) = &scene.service.effective else {
+        // Not seen is not zero: without a read-back nothing is concluded and nothing is asked.
+        return;
+    };
+    let mut shares: BTreeMap<CellId, f64> =
+        scene.home_cells().map(|c| (c.cell.id.clone(), scene.home_share(&c.cell.id))).collect();
+    let ours: Vec<CellId> = decision
+        .memory
+        .shifts
+        .iter()
+        .filter(|(_, shift)| shift.service == scene.service.service.id)
+        .map(|(id, _)| id.clone())
+        .collect();
+    for id in ours {
+        let home = scene.home_share(&id);
+        let Some(cell) = scene.service.cells.get(&id).filter(|_| home > 0.0) else {
+            decision.memory.shifts.remove(&id);
+            continue;
+        };
+        let given = shift::advance(scene, effective, cell, decision);
+        if ends(scene, &id, decision) {
+            continue;
+        }
+        for (mirror, share) in given {
+            *shares.entry(id.clone()).or_default() -= share;
+            *shares.entry(mirror).or_default() += share;
+        }
+    }
+    let located = shares
+        .into_iter()
+        .filter_map(|(id, share)| {
+            let cell = &scene.service.cells.get(&id)?.cell;
+            // What is left by subtraction of equals is rounding, and must be nothing at all.
+            Some(((cell.region.clone(), id), if share < 1e-9 { 0.0 } else { share }))
+        })
+        .collect();
+    if let Some(weights) = ServiceWeights::from_shares(&located)
+        && !same_weights(&weights, effective)
+    {
+        decision.plan.effects.push(Effect::SetWeights { service: scene.service.service.id.clone(), weights });
+    }
+}
+
+/// Whether two weights send every request to the same place: a cell that is missing has zero.
+fn same_weights(a: &ServiceWeights, b: &ServiceWeights) -> bool {
+    let nonzero = |w: &ServiceWeights| {
+        w.shares().into_iter().filter(|(_, share)| *share > 0.0).map(|((_, cell), s)| (cell, s)).collect::<BTreeMap<_, _>>()
+    };
+    nonzero(a) == nonzero(b)
+}
+
+/// Ends a shift whose traffic is all home, and judges it.
+fn ends(scene: &Scene<'_>, id: &CellId, decision: &mut Decision) -> bool {
+    let Some(shift) = decision.memory.shifts.get(id) else { return true };
+    if shift.outbound || shift.moved > Weight::ZERO || shift.target > Weight::ZERO {
+        return false;
+    }
+    let verdict = verdict(shift);
+    let (most_moved, seq) = (shift.most_moved, shift.began_seq);
+    decision.memory.shifts.remove(id);
+    let service = &scene.service.service.id;
+    if most_moved > Weight::ZERO {
+        decision.events.push((service.clone(), EntryKind::Returned { cell: id.clone() }));
+        decision.explain(id, "returned", "all of its traffic is home");
+    }
+    if let Some(shift) = seq {
+        decision.events.push((service.clone(), EntryKind::Judged { shift, cell: id.clone(), verdict }));
+    }
+    if let Some(mem) = decision.memory.cells.get_mut(id) {
+        mem.hits = 0;
+        if verdict == forefend_domain::Verdict::FalseAlarm {
+            mem.refractory_until = Some(scene.world.now + scene.policy().budgets.refractory);
+        }
+    }
+    true
+}

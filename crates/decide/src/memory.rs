@@ -1,0 +1,97 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use forefend_domain::{CellId, Evidence, LedgerSeq, ServiceId, ShiftReason, Timestamp, Weight};
+use serde::{Deserialize, Serialize};
+
+/// What can't be seen and must be remembered from tick to tick. Stored atomically with the ledger.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// By cell.
+    pub cells: BTreeMap<CellId, CellMemory>,
+    /// By the cell whose traffic is away or about to be.
+    pub shifts: BTreeMap<CellId, ShiftMemory>,
+    /// Cells for whose shift approval was asked.
+    pub asked: BTreeSet<CellId>,
+}
+
+/// What is remembered of a cell.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CellMemory {
+    /// The last 64 ticks in which anything was predicted, newest in the lowest bit: did the trigger hold?
+    pub hits: u64,
+    /// Since when it has been well without a break: nothing foreseen, objective met, telemetry fresh.
+    pub well_since: Option<Timestamp>,
+    /// Until then nothing is done for it on a prediction.
+    pub refractory_until: Option<Timestamp>,
+    /// How often it was made again without having been well in between.
+    pub recreations: u32,
+    /// When it was last made again.
+    pub recreated_at: Option<Timestamp>,
+    /// Whether its present failure is in the ledger.
+    pub failure_noted: bool,
+    /// Whether it was held for want of telemetry, so that this is said once and not every tick.
+    pub held: bool,
+}
+
+/// What is remembered of a shift.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShiftMemory {
+    /// Of which service.
+    pub service: ServiceId,
+    /// Why it goes on. May grow from predicted to failed.
+    pub reason: ShiftReason,
+    /// Why it began.
+    pub began_as: ShiftReason,
+    /// When it was decided.
+    pub began: Timestamp,
+    /// Where the ledger says so; filled in by the loop.
+    pub began_seq: Option<LedgerSeq>,
+    /// Who takes the traffic, and what each has shown since the shift began.
+    pub mirrors: BTreeMap<CellId, Evidence>,
+    /// Mirrors that answered badly and are not tried again in this shift.
+    pub rejected: BTreeSet<CellId>,
+    /// Whether it moves away or goes home.
+    pub outbound: bool,
+    /// When the last part was sent home.
+    pub returned_at: Option<Timestamp>,
+    /// The share of the cell's home traffic seen away, as of the last tick.
+    pub moved: Weight,
+    /// The most that was ever seen away.
+    pub most_moved: Weight,
+    /// The share that is wanted away.
+    pub target: Weight,
+    /// The bound that kept the target from being larger.
+    pub bound_by: String,
+    /// When the first weight was asked for.
+    pub asked_at: Option<Timestamp>,
+    /// When traffic was first seen away.
+    pub first_moved_at: Option<Timestamp>,
+    /// When all of the traffic was first seen away.
+    pub done_at: Option<Timestamp>,
+    /// Start of the breach that became a failure, if the cell has failed since.
+    pub failed_since: Option<Timestamp>,
+}
+
+impl ShiftMemory {
+    pub(crate) fn new(service: ServiceId, reason: ShiftReason, began: Timestamp) -> Self {
+        Self {
+            service,
+            reason,
+            began_as: reason,
+            began,
+            began_seq: None,
+            mirrors: BTreeMap::new(),
+            rejected: BTreeSet::new(),
+            outbound: true,
+            returned_at: None,
+            moved: Weight::ZERO,
+            most_moved: Weight::ZERO,
+            target: Weight::ZERO,
+            bound_by: "none".to_owned(),
+            asked_at: None,
+            first_moved_at: None,
+            done_at: None,
+            failed_since: None,
+        }
+    }
+}

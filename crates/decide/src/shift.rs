@@ -1,0 +1,362 @@
+//! One shift: how much of a cell's traffic may be away now, and who takes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forefend_domain::{
+    CellHealth, CellId, CellView, EntryKind, ObjectiveState, ServiceWeights, ShiftReason, Weight,
+};
+
+use crate::{
+    ShiftMemory, bad_share_lower_bound, cell,
+    decide::{Decision, Scene, is_well_again, trigger_holds},
+    earned_share,
+    mirrors::{self, Unfit},
+};
+
+/// At most this many mirrors share one cell's traffic: each must earn its part by evidence of its own.
+const MOST_MIRRORS: usize = 3;
+
+/// A mirror that spoils more than this is worse than nothing even for a cell that has failed.
+const HOPELESS_BAD_SHARE: f64 = 0.5;
+
+/// Whether a cell is overloaded as its policy defines it.
+pub(crate) fn needs_relief(scene: &Scene<'_>, cell: &CellView) -> bool {
+    match (&scene.policy().relief, cell.utilisation) {
+        (Some(relief), Some(utilisation)) => utilisation > relief.above,
+        (None, _) | (_, None) => false,
+    }
+}
+
+/// Looks at what came about, decides the target of one shift, and returns the shares of the service that each mirror
+/// shall carry for it.
+pub(crate) fn advance(
+    scene: &Scene<'_>,
+    effective: &ServiceWeights,
+    from: &CellView,
+    decision: &mut Decision,
+) -> BTreeMap<CellId, f64> {
+    let id = &from.cell.id;
+    let Some(mut shift) = decision.memory.shifts.remove(id) else { return BTreeMap::new() };
+    let home = scene.home_share(id);
+    observe(scene, effective, from, &mut shift, decision);
+    let rolled_back = reject_bad_mirrors(scene, from, &mut shift, decision);
+    turn(scene, from, &mut shift, decision);
+
+    let in_motion: BTreeSet<CellId> = decision.memory.shifts.keys().cloned().collect();
+    let carrying: BTreeSet<CellId> =
+        shift.mirrors.keys().filter(|m| effective.share(m) > scene.home_share(m)).cloned().collect();
+    let (fit, why_not) = mirrors::candidates(
+        scene.world,
+        scene.service,
+        from,
+        scene.predictions,
+        &in_motion,
+        &carrying,
+        scene.guards,
+    );
+    let fit: Vec<&CellView> = fit.into_iter().filter(|m| !shift.rejected.contains(&m.cell.id)).collect();
+    let desire = desire(scene, from, &shift, rolled_back);
+    let allowed = allowed_shares(scene, &fit, &shift, home, desire);
+    let mut bound = Bound { share: desire.share(), by: "none" };
+    let outbound = shift.outbound && desire > Weight::ZERO;
+    if outbound {
+        bound_growth(scene, &shift, &allowed, why_not, home, decision, &mut bound);
+    }
+    // Whatever the direction, a mirror never keeps what it can't carry.
+    let possible = allowed.iter().map(|a| a.share).sum::<f64>() / home;
+    let target_share = bound.share.min(possible);
+    let mut target = Weight::from_share_floor(target_share);
+    if outbound && shift.reason == ShiftReason::Predicted {
+        target = step_below(scene, target);
+    }
+    if scene.world.frozen && scene.guards.freeze {
+        (target, bound.by) = (shift.moved, "freeze");
+    }
+    announce(id, &shift, target, decision);
+    if !shift.outbound && target != shift.moved {
+        shift.returned_at = Some(scene.world.now);
+    }
+    if target > Weight::ZERO {
+        shift.asked_at.get_or_insert(scene.world.now);
+    }
+    shift.target = target;
+    shift.bound_by = bound.by.to_owned();
+    let given = share_out(&allowed, target.share() * home);
+    for mirror in given.keys() {
+        shift.mirrors.entry(mirror.clone()).or_default();
+    }
+    decision.memory.shifts.insert(id.clone(), shift);
+    given
+}
+
+/// Takes note of what the data plane reports: how much is away, what the mirrors have shown, whether it is done.
+fn observe(
+    scene: &Scene<'_>,
+    effective: &ServiceWeights,
+    from: &CellView,
+    shift: &mut ShiftMemory,
+    decision: &mut Decision,
+) {
+    let (id, now) = (&from.cell.id, scene.world.now);
+    let home = scene.home_share(id);
+    let left = effective.share(id) / home;
+    shift.moved = if effective.share(id) == 0.0 { Weight::FULL } else { Weight::from_share(1.0 - left) };
+    shift.most_moved = shift.most_moved.max(shift.moved);
+    for (mirror, evidence) in &mut shift.mirrors {
+        if let Some(seen) = scene.service.cells.get(mirror).and_then(|m| m.traffic.since_last) {
+            *evidence = evidence.plus(seen);
+        }
+    }
+    if shift.moved > Weight::ZERO {
+        shift.first_moved_at.get_or_insert(now);
+    }
+    if shift.moved == Weight::FULL && shift.done_at.is_none() {
+        shift.done_at = Some(now);
+        let took_s = now.since(shift.began).as_secs_f64();
+        decision.events.push((shift.service.clone(), EntryKind::ShiftDone { cell: id.clone(), took_s }));
+        decision.explain(id, "shift-done", format!("all of its traffic is away, {took_s:.1} s after the decision"));
+    }
+}
+
+/// Gives up mirrors that are surely worse than the objective. Returns whether the shift has none left and goes back.
+fn reject_bad_mirrors(
+    scene: &Scene<'_>,
+    from: &CellView,
+    shift: &mut ShiftMemory,
+    decision: &mut Decision,
+) -> bool {
+    let objective = &scene.service.service.objective;
+    let tolerable = if scene.has_failed(from) {
+        HOPELESS_BAD_SHARE
+    } else {
+        objective.error_share + objective.slow_share
+    };
+    let mut rejected_now = false;
+    for (mirror, evidence) in &shift.mirrors {
+        let surely_bad = bad_share_lower_bound(*evidence);
+        if surely_bad > tolerable && shift.rejected.insert(mirror.clone()) {
+            rejected_now = true;
+            decision.explain(
+                &from.cell.id,
+                "mirror-rejected",
+                format!(
+                    "{mirror} answered {} of {} requests badly: surely above {:.1}%",
+                    evidence.bad,
+                    evidence.requests,
+                    tolerable * 100.0
+                ),
+            );
+        }
+    }
+    let none_left = shift.mirrors.keys().all(|m| shift.rejected.contains(m));
+    let gives_up = !shift.mirrors.is_empty() && none_left && !scene.has_failed(from);
+    if gives_up && rejected_now {
+        shift.outbound = false;
+        let until = scene.world.now + scene.policy().budgets.refractory;
+        decision.memory.cells.entry(from.cell.id.clone()).or_default().refractory_until = Some(until);
+        decision.explain(
+            &from.cell.id,
+            "rolled-back",
+            "no mirror is better than the cell itself: its traffic goes back at once",
+        );
+    }
+    gives_up
+}
+
+/// Turns a shift home when its reason is gone.
+fn turn(scene: &Scene<'_>, from: &CellView, shift: &mut ShiftMemory, decision: &mut Decision) {
+    if !shift.outbound {
+        return;
+    }
+    let id = &from.cell.id;
+    let well_since = decision.memory.cells.get(id).and_then(|m| m.well_since);
+    let gone = match shift.reason {
+        ShiftReason::Predicted => {
+            is_well_again(scene, well_since) && !trigger_holds(scene, &decision.memory, id)
+        }
+        ShiftReason::Failed => is_well_again(scene, well_since),
+        ShiftReason::Operator => !scene.world.requested.contains_key(id),
+        ShiftReason::Relief => match (&scene.policy().relief, from.utilisation) {
+            // With the relieved load added back, or relief would end itself and begin again.
+            (Some(relief), Some(now)) => now / (1.0 - shift.moved.share()).max(0.05) < relief.below,
+            (None, _) => true,
+            (Some(_), None) => false,
+        },
+    };
+    if gone {
+        shift.outbound = false;
+        shift.returned_at = None;
+        decision.explain(id, "return-begins", "its reason is gone and the cell is well: its traffic goes home gradually");
+    }
+}
+
+/// The share of the cell's traffic that would be away if nothing stood against it.
+fn desire(scene: &Scene<'_>, from: &CellView, shift: &ShiftMemory, rolled_back: bool) -> Weight {
+    if shift.outbound {
+        return match shift.reason {
+            ShiftReason::Failed | ShiftReason::Predicted => Weight::FULL,
+            ShiftReason::Operator => {
+                scene.world.requested.get(&from.cell.id).copied().unwrap_or(shift.moved)
+            }
+            ShiftReason::Relief => scene.policy().relief.as_ref().map_or(Weight::ZERO, |r| r.at_most),
+        };
+    }
+    let can_carry = matches!(from.objective, ObjectiveState::Met { .. })
+        && from.health != CellHealth::Down
+        && cell::telemetry_is_fresh(from, scene.policy(), scene.world.now);
+    if rolled_back && !scene.has_failed(from) {
+        return Weight::ZERO;
+    }
+    if !can_carry {
+        return shift.moved;
+    }
+    if shift.moved > shift.target && shift.returned_at.is_some() {
+        // The last part was asked for and is not read back yet: ask for the same again, not for more.
+        return shift.target;
+    }
+    let since = shift.returned_at.unwrap_or(scene.world.now);
+    let elapsed_s = scene.world.now.since(since).as_secs_f64();
+    let step = (f64::from(scene.policy().give_back.bp_per_second) * elapsed_s).max(1.0);
+    shift.moved.saturating_sub(Weight::from_share_floor(step / 10_000.0))
+}
+
+/// What one mirror may carry for this shift.
+struct Allowed {
+    mirror: CellId,
+    /// Share of the service.
+    share: f64,
+    /// Which bound that is.
+    by: &'static str,
+}
+
+/// What each mirror may carry, best first; more than one only where the capacity of the first is not enough.
+fn allowed_shares(
+    scene: &Scene<'_>,
+    fit: &[&CellView],
+    shift: &ShiftMemory,
+    home: f64,
+    desire: Weight,
+) -> Vec<Allowed> {
+    let policy = scene.policy();
+    let failed = shift.reason == ShiftReason::Failed;
+    let wanted = desire.share() * home;
+    // Mirrors that already carry come first, so that a better one turning up doesn't move users a second time.
+    let mut order: Vec<&&CellView> = fit.iter().collect();
+    order.sort_by_key(|m| !shift.mirrors.contains_key(&m.cell.id));
+    let mut allowed: Vec<Allowed> = Vec::new();
+    let mut room = 0.0;
+    for mirror in order.into_iter().take(MOST_MIRRORS) {
+        if room >= wanted {
+            break;
+        }
+        let id = &mirror.cell.id;
+        let first = policy.canary.first.share() * home;
+        let capacity = match mirrors::spare_share(scene.service, mirror, scene.home_share(id)) {
+            Some(spare) => spare,
+            // Nobody knows what it can carry. For a cell that has failed anything is better than errors.
+            None if failed => 1.0,
+            None => first,
+        };
+        let evidence = shift.mirrors.get(id).copied().unwrap_or_default();
+        let earned = if failed || !scene.guards.evidence {
+            1.0
+        } else {
+            earned_share(evidence, policy.canary.tolerated_harm).max(first)
+        };
+        room += capacity;
+        let (share, by) = if capacity < earned { (capacity, "capacity") } else { (earned, "evidence") };
+        allowed.push(Allowed { mirror: id.clone(), share, by });
+    }
+    allowed
+}
+
+/// A share of the cell's traffic, and what keeps it from being more.
+struct Bound {
+    share: f64,
+    by: &'static str,
+}
+
+impl Bound {
+    fn at_most(&mut self, share: f64, by: &'static str) {
+        if share < self.share {
+            (self.share, self.by) = (share.max(0.0), by);
+        }
+    }
+}
+
+/// The bounds of the weight contract on traffic that moves away.
+fn bound_growth(
+    scene: &Scene<'_>,
+    shift: &ShiftMemory,
+    allowed: &[Allowed],
+    why_not: Option<Unfit>,
+    home: f64,
+    decision: &Decision,
+    bound: &mut Bound,
+) {
+    let none_because = match why_not {
+        Some(Unfit::Data) => "data",
+        Some(Unfit::NotReady | Unfit::AtRisk) | None => "readiness",
+    };
+    let by = allowed.last().map_or(none_because, |a| a.by);
+    bound.at_most(allowed.iter().map(|a| a.share).sum::<f64>() / home, by);
+    if shift.reason == ShiftReason::Failed {
+        return;
+    }
+    let budgets = &scene.policy().budgets;
+    let others = decision.memory.shifts.iter().filter(|(_, other)| {
+        other.service == shift.service
+            && other.reason != ShiftReason::Failed
+            && other.moved.max(other.target) > Weight::ZERO
+    });
+    let (mut cells, mut weight) = (0, 0.0);
+    for (other, memory) in others {
+        cells += 1;
+        weight += memory.moved.max(memory.target).share() * scene.home_share(other);
+    }
+    if cells >= budgets.max_cells_in_motion {
+        bound.at_most(shift.moved.share(), "budget");
+    }
+    let left = (budgets.max_weight_in_motion.share() - weight) / home;
+    bound.at_most(left.max(shift.moved.share()), "budget");
+}
+
+/// The largest step of the policy that is at most `weight`, or zero when even the first is more.
+fn step_below(scene: &Scene<'_>, weight: Weight) -> Weight {
+    let canary = &scene.policy().canary;
+    let steps = std::iter::once(&canary.first).chain(&canary.steps);
+    steps.filter(|step| **step <= weight).max().copied().unwrap_or(Weight::ZERO)
+}
+
+fn announce(id: &CellId, shift: &ShiftMemory, target: Weight, decision: &mut Decision) {
+    if target == shift.target || target == shift.moved {
+        return;
+    }
+    let evidence = shift.mirrors.values().fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e));
+    let (what, way) = match (shift.outbound, target > shift.moved) {
+        (true, true) if shift.moved == Weight::ZERO => ("canary", "away"),
+        (true, true) => ("step", "away"),
+        (true, false) => ("step-back", "away"),
+        // A return is announced once, when it begins; its steps are many and small.
+        (false, _) => return,
+    };
+    decision.explain(
+        id,
+        what,
+        format!("{target} {way}, after {} requests at the mirrors, {} of them bad", evidence.requests, evidence.bad),
+    );
+}
+
+/// Fills the mirrors in order until `wanted` (a share of the service) is placed.
+fn share_out(allowed: &[Allowed], wanted: f64) -> BTreeMap<CellId, f64> {
+    let mut left = wanted;
+    let mut given = BTreeMap::new();
+    for mirror in allowed {
+        let share = left.min(mirror.share);
+        if share > 0.0 {
+            given.insert(mirror.mirror.clone(), share);
+            left -= share;
+        }
+    }
+    given
+}

@@ -1,0 +1,147 @@
+use std::time::Duration;
+
+use forefend_domain::{Probability, TimeToFailure};
+
+/// Points of the time grid.
+const POINTS: usize = 48;
+
+/// How far beyond the horizon the curve speaks, in horizons.
+const REACH: f64 = 4.0;
+
+/// Cumulative hazard of one cell or one cause on a log-spaced time grid: `P(fail ≤ t) = 1 − exp(−H(t))`.
+///
+/// Hazards of independent causes add, which is why causes are combined here and not as probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    times_s: Vec<f64>,
+    hazard: Vec<f64>,
+}
+
+/// A probability of 1 has an infinite hazard; this is 1 − 1e-12 and keeps sums finite.
+const MAX_HAZARD: f64 = 27.6;
+
+impl Curve {
+    /// The grid for a horizon, with no hazard on it.
+    #[must_use]
+    pub fn new(horizon: Duration) -> Self {
+        let end = horizon.as_secs_f64().max(1e-3) * REACH;
+        let start = end / 2_000.0;
+        let ratio = (end / start).powf(1.0 / (POINTS - 1) as f64);
+        let times_s: Vec<f64> = (0..POINTS).map(|i| start * ratio.powi(i as i32)).collect();
+        Self { hazard: vec![0.0; times_s.len()], times_s }
+    }
+
+    /// The times of the grid in seconds, ascending.
+    #[must_use]
+    pub fn times_s(&self) -> &[f64] {
+        &self.times_s
+    }
+
+    /// A cause with these probabilities of having struck by each time of the grid.
+    ///
+    /// Anything that should rise but falls (rounding) is lifted to what it was before.
+    #[must_use]
+    pub fn with_probabilities(mut self, p: impl Fn(f64) -> f64) -> Self {
+        let mut least = 0.0f64;
+        for (t, hazard) in self.times_s.iter().zip(&mut self.hazard) {
+            let p = p(*t).clamp(0.0, 1.0);
+            let h = if p.is_nan() { least } else { (-(-p).ln_1p()).min(MAX_HAZARD) };
+            least = least.max(h);
+            *hazard = least;
+        }
+        self
+    }
+
+    /// Adds the hazard of an independent cause on the same grid.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.hazard.iter_mut().zip(&other.hazard) {
+            *mine = (*mine + theirs).min(MAX_HAZARD);
+        }
+    }
+
+    /// Takes, time by time, the larger hazard: for causes that are different views of the same thing.
+    pub fn envelop(&mut self, other: &Self) {
+        for (mine, theirs) in self.hazard.iter_mut().zip(&other.hazard) {
+            *mine = mine.max(*theirs);
+        }
+    }
+
+    /// Cumulative hazard at `t_s`, between grid points by straight line; beyond the grid, its end.
+    #[must_use]
+    pub fn hazard_at(&self, t_s: f64) -> f64 {
+        let i = self.times_s.partition_point(|t| *t < t_s);
+        match (i.checked_sub(1), self.times_s.get(i)) {
+            (None, _) => self.hazard[0] * (t_s / self.times_s[0]).clamp(0.0, 1.0),
+            (Some(last), None) => self.hazard[last],
+            (Some(low), Some(high_t)) => {
+                let share = (t_s - self.times_s[low]) / (high_t - self.times_s[low]);
+                self.hazard[low] + share * (self.hazard[i] - self.hazard[low])
+            }
+        }
+    }
+
+    /// P(fail ≤ t).
+    #[must_use]
+    pub fn probability_within(&self, time: Duration) -> Probability {
+        Probability::clamped(-(-self.hazard_at(time.as_secs_f64())).exp_m1(), Probability::ZERO)
+    }
+
+    /// The time by which it has failed with probability `p`; `None`: beyond what the curve speaks for.
+    #[must_use]
+    pub fn quantile(&self, p: f64) -> Option<Duration> {
+        let wanted = -(-p).ln_1p();
+        let i = self.hazard.iter().position(|h| *h >= wanted)?;
+        let (t0, h0) = i.checked_sub(1).map_or((0.0, 0.0), |before| (self.times_s[before], self.hazard[before]));
+        let rise = self.hazard[i] - h0;
+        let share = if rise > 0.0 { (wanted - h0) / rise } else { 1.0 };
+        Some(Duration::from_secs_f64(t0 + share * (self.times_s[i] - t0)))
+    }
+
+    /// The three quantiles that people and decisions use.
+    #[must_use]
+    pub fn time_to_failure(&self) -> TimeToFailure {
+        TimeToFailure { p10: self.quantile(0.1), p50: self.quantile(0.5), p90: self.quantile(0.9) }
+    }
+
+    /// `(seconds, P(fail by then))` for plots.
+    #[must_use]
+    pub fn points(&self) -> Vec<(f64, f64)> {
+        self.times_s.iter().zip(&self.hazard).map(|(t, h)| (*t, -(-h).exp_m1())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn probability_grows_and_quantiles_are_ordered(rate in 1e-6f64..10.0, step_at in 0.1f64..500.0) {
+            let mut curve = Curve::new(Duration::from_secs(60)).with_probabilities(|t| 1.0 - (-rate * t).exp());
+            curve.add(&Curve::new(Duration::from_secs(60)).with_probabilities(|t| if t > step_at { 0.7 } else { 0.0 }));
+            prop_assert!(curve.time_to_failure().is_ordered());
+            let mut last = 0.0;
+            for t in 1..300 {
+                let p = curve.probability_within(Duration::from_secs(t)).get();
+                prop_assert!(p >= last);
+                last = p;
+            }
+        }
+
+        #[test]
+        fn quantile_inverts_probability(rate in 1e-3f64..1.0, p in 0.05f64..0.9) {
+            let curve = Curve::new(Duration::from_secs(60)).with_probabilities(|t| 1.0 - (-rate * t).exp());
+            if let Some(t) = curve.quantile(p) {
+                prop_assert!((curve.probability_within(t).get() - p).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn beyond_the_reach_is_said_to_be_beyond() {
+        let curve = Curve::new(Duration::from_secs(60)).with_probabilities(|t| 1.0 - (-1e-6 * t).exp());
+        assert_eq!(curve.time_to_failure(), TimeToFailure::default());
+    }
+}
