@@ -8,10 +8,11 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    CellId, Effect, EntryKind, LedgerSeq, Prediction, ServiceId, ServiceWeights, Stage, Timestamp, Weight, Windows, World,
+    CellId, Effect, EntryKind, LedgerSeq, Prediction, ServiceId, ServiceWeights, Stage, Timestamp, Weight,
+    Windows, World,
     ports::{
-        CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route, Routing,
-        ServiceRouting, Store, TelemetrySource,
+        CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route,
+        Routing, ServiceRouting, Store, TelemetrySource,
     },
 };
 use forefend_predict::Predictor;
@@ -49,7 +50,9 @@ pub enum ControllerError {
     #[error("the memory of earlier decisions can't be read")]
     Store(#[from] forefend_domain::ports::PortError),
     /// The memory is not understood.
-    #[error("the memory of earlier decisions is not understood: {0}; start the version that wrote it, or move the store away to begin anew")]
+    #[error(
+        "the memory of earlier decisions is not understood: {0}; start the version that wrote it, or move the store away to begin anew"
+    )]
     Memory(String),
 }
 
@@ -188,12 +191,8 @@ impl<P: Predictor> Controller<P> {
         let (world, predictions) = self.look(now, &observations, report.as_ref(), ports);
 
         let decision = decide(&world, &predictions, &self.kept.memory, self.guards);
-        let case = Case {
-            world: &world,
-            predictions: &predictions,
-            plan: &decision.plan,
-            memory: &decision.memory,
-        };
+        let case =
+            Case { world: &world, predictions: &predictions, plan: &decision.plan, memory: &decision.memory };
         let decision = match invariants::check_all(case) {
             Ok(()) => decision,
             Err(violation) => {
@@ -286,10 +285,9 @@ impl<P: Predictor> Controller<P> {
             self.kept = kept;
             return Ok(());
         }
-        let bytes = kept.to_bytes().map_err(|e| forefend_domain::ports::PortError::Refused {
-            port: "store",
-            why: e.to_string(),
-        })?;
+        let bytes = kept
+            .to_bytes()
+            .map_err(|e| forefend_domain::ports::PortError::Refused { port: "store", why: e.to_string() })?;
         let seqs = ports.store.commit(now, &entries, &bytes)?;
         remember_where(&entries, &seqs, &mut kept);
         self.kept = kept;
@@ -400,7 +398,10 @@ impl<P: Predictor> Controller<P> {
                 outbound: shift.outbound,
                 moved: shift.moved,
                 target: shift.target,
-                evidence: shift.mirrors.values().fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e)),
+                evidence: shift
+                    .mirrors
+                    .values()
+                    .fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e)),
                 bound_by: shift.bound_by.clone(),
                 since: shift.began,
             })

@@ -57,11 +57,12 @@ fn next_event(state: LifeState, seen: Seen<'_>) -> Option<LifeEvent> {
         (S::Warming, DriverStage::Creating | DriverStage::Warming) => None,
         (S::Warming, DriverStage::Ready | DriverStage::Parked) => Some(E::WarmedUp),
         (S::Idle, DriverStage::Creating | DriverStage::Warming) => Some(E::WentStale),
-        (S::Canary | S::Serving | S::Draining, DriverStage::Creating | DriverStage::Warming) => Some(E::Broke),
-        (
-            S::Idle | S::Canary | S::Serving | S::Draining,
-            DriverStage::Ready | DriverStage::Parked,
-        ) => by_traffic(state, seen),
+        (S::Canary | S::Serving | S::Draining, DriverStage::Creating | DriverStage::Warming) => {
+            Some(E::Broke)
+        }
+        (S::Idle | S::Canary | S::Serving | S::Draining, DriverStage::Ready | DriverStage::Parked) => {
+            by_traffic(state, seen)
+        }
         (S::Retired, _) => Some(E::CreationStarted),
     }
 }
@@ -112,7 +113,10 @@ mod tests {
     fn a_cell_that_breaks_while_serving_is_failed_and_then_made_again() {
         let broken = DriverStage::Failed { why: "killed".into() };
         assert_eq!(follow(LifeState::Serving, seen(Some(&broken), 0.5, 3)), LifeState::Failed);
-        assert_eq!(follow(LifeState::Failed, seen(Some(&DriverStage::Creating), 0.0, 0)), LifeState::Creating);
+        assert_eq!(
+            follow(LifeState::Failed, seen(Some(&DriverStage::Creating), 0.0, 0)),
+            LifeState::Creating
+        );
     }
 
     #[test]

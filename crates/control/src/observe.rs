@@ -130,7 +130,13 @@ impl Observer {
         let policy = &spec.service.policy;
         let life = life::follow(
             self.lives.get(id).copied().unwrap_or_else(|| life::first(managed)),
-            Seen { stage, managed, share, canary: policy.canary.first, in_flight: seen.in_flight.unwrap_or(0) },
+            Seen {
+                stage,
+                managed,
+                share,
+                canary: policy.canary.first,
+                in_flight: seen.in_flight.unwrap_or(0),
+            },
         );
         self.lives.insert(id.clone(), life);
         let windows = told.windows.get(id);

@@ -71,8 +71,7 @@ impl Rates {
                 let done = totals.requests.saturating_sub(*requests) as f64;
                 (seconds > 0.0).then(|| Rate::per_second(done / seconds).ok()).flatten()
             });
-            let error_share =
-                (delta.requests > 0).then(|| delta.errors as f64 / delta.requests as f64);
+            let error_share = (delta.requests > 0).then(|| delta.errors as f64 / delta.requests as f64);
             let view = TrafficView {
                 rate,
                 observed_share: None,

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forefend_domain::{
-    CellId, CellView, Effect, EntryKind, Explanation, LifeState, Mode, Plan, Prediction, ServiceId, ServiceView,
-    ServiceWeights, ShiftReason, Weight, World,
+    CellId, CellView, Effect, EntryKind, Explanation, LifeState, Mode, Plan, Prediction, ServiceId,
+    ServiceView, ServiceWeights, ShiftReason, Weight, World,
 };
 
 use crate::{Guards, Memory, ShiftMemory, cell, race::race, shift, standby, verdict::verdict};
@@ -20,7 +20,11 @@ pub struct Decision {
 
 impl Decision {
     pub(crate) fn explain(&mut self, cell: &CellId, what: &str, why: impl Into<String>) {
-        self.plan.explanations.push(Explanation { cell: cell.clone(), what: what.to_owned(), why: why.into() });
+        self.plan.explanations.push(Explanation {
+            cell: cell.clone(),
+            what: what.to_owned(),
+            why: why.into(),
+        });
     }
 }
 
@@ -120,7 +124,11 @@ fn remember(scene: &Scene<'_>, decision: &mut Decision) {
         }
         let blind = prediction.is_none() && scene.home_share(id) > 0.0 && cell.life != LifeState::Failed;
         if blind && !mem.held && decision.memory.cells.contains_key(id) {
-            decision.explain(id, "held-stale", "no fresh telemetry: neither health nor failure is concluded from that");
+            decision.explain(
+                id,
+                "held-stale",
+                "no fresh telemetry: neither health nor failure is concluded from that",
+            );
         }
         mem.held = blind;
         if let forefend_domain::ObjectiveState::Failed { since } = cell.objective {
@@ -128,9 +136,10 @@ fn remember(scene: &Scene<'_>, decision: &mut Decision) {
                 mem.failure_noted = true;
                 let done = decision.memory.shifts.get(id).and_then(|shift| shift.done_at);
                 let lead_time_s = done.map(|done| (since.unix_ms() as f64 - done.unix_ms() as f64) / 1000.0);
-                decision
-                    .events
-                    .push((scene.service.service.id.clone(), EntryKind::Failure { cell: id.clone(), since, lead_time_s }));
+                decision.events.push((
+                    scene.service.service.id.clone(),
+                    EntryKind::Failure { cell: id.clone(), since, lead_time_s },
+                ));
                 if let Some(shift) = decision.memory.shifts.get_mut(id) {
                     shift.failed_since.get_or_insert(since);
                 }
@@ -158,7 +167,8 @@ fn open_shifts(scene: &Scene<'_>, decision: &mut Decision) {
     let (now, policy) = (scene.world.now, scene.policy());
     for cell in scene.home_cells() {
         let id = &cell.cell.id;
-        let resting = decision.memory.cells.get(id).and_then(|m| m.refractory_until).is_some_and(|until| now < until);
+        let resting =
+            decision.memory.cells.get(id).and_then(|m| m.refractory_until).is_some_and(|until| now < until);
         let reason = if scene.has_failed(cell) {
             Some(ShiftReason::Failed)
         } else if scene.world.requested.get(id).is_some_and(|w| *w > Weight::ZERO) {
@@ -175,18 +185,15 @@ fn open_shifts(scene: &Scene<'_>, decision: &mut Decision) {
             continue;
         };
         if let Some(running) = decision.memory.shifts.get_mut(id) {
-            raise(running, reason, id, &mut decision.plan);
+            if is_allowed(scene, id, reason) {
+                raise(running, reason, id, &mut decision.plan);
+            }
             continue;
         }
         if scene.world.frozen && scene.guards.freeze {
             continue;
         }
-        let allowed = match (policy.mode, reason) {
-            (_, ShiftReason::Operator) | (Mode::Auto, _) | (Mode::Approve, ShiftReason::Failed) => true,
-            (Mode::Approve, ShiftReason::Predicted | ShiftReason::Relief) => scene.world.approved.contains(id),
-            (Mode::Observe, ShiftReason::Predicted | ShiftReason::Relief | ShiftReason::Failed) => false,
-        };
-        if !allowed {
+        if !is_allowed(scene, id, reason) {
             if decision.memory.asked.insert(id.clone()) {
                 if policy.mode == Mode::Approve {
                     decision.explain(id, "approval-asked", why(scene, cell, reason));
@@ -206,6 +213,15 @@ fn open_shifts(scene: &Scene<'_>, decision: &mut Decision) {
         decision
             .events
             .push((scene.service.service.id.clone(), EntryKind::ShiftBegan { cell: id.clone(), reason }));
+    }
+}
+
+/// Whether the service's mode lets a shift of this kind go on by itself.
+fn is_allowed(scene: &Scene<'_>, id: &CellId, reason: ShiftReason) -> bool {
+    match (scene.policy().mode, reason) {
+        (_, ShiftReason::Operator) | (Mode::Auto, _) | (Mode::Approve, ShiftReason::Failed) => true,
+        (Mode::Approve, ShiftReason::Predicted | ShiftReason::Relief) => scene.world.approved.contains(id),
+        (Mode::Observe, ShiftReason::Predicted | ShiftReason::Relief | ShiftReason::Failed) => false,
     }
 }
 
@@ -237,7 +253,8 @@ fn why(scene: &Scene<'_>, cell: &CellView, reason: ShiftReason) -> String {
                 let seconds = |t: Option<std::time::Duration>| {
                     t.map_or_else(|| "beyond the horizon".to_owned(), |t| format!("{:.1} s", t.as_secs_f64()))
                 };
-                let driver = p.drivers.first().map_or_else(String::new, |d| format!("; {}: {}", d.metric, d.detail));
+                let driver =
+                    p.drivers.first().map_or_else(String::new, |d| format!("; {}: {}", d.metric, d.detail));
                 format!(
                     "P(fail within {:.0} s) = {:.2}, p10 of time to failure {}{driver}",
                     p.horizon.as_secs_f64(),
@@ -265,13 +282,15 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
         .filter(|(_, shift)| shift.service == scene.service.service.id)
         .map(|(id, _)| id.clone())
         .collect();
+    let mut taken = BTreeSet::new();
     for id in ours {
         let home = scene.home_share(&id);
         let Some(cell) = scene.service.cells.get(&id).filter(|_| home > 0.0) else {
             decision.memory.shifts.remove(&id);
             continue;
         };
-        let given = shift::advance(scene, effective, cell, decision);
+        let given = shift::advance(scene, effective, cell, &taken, decision);
+        taken.extend(given.keys().cloned());
         if ends(scene, &id, decision) {
             continue;
         }
@@ -298,7 +317,11 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
 /// Whether two weights send every request to the same place: a cell that is missing has zero.
 fn same_weights(a: &ServiceWeights, b: &ServiceWeights) -> bool {
     let nonzero = |w: &ServiceWeights| {
-        w.shares().into_iter().filter(|(_, share)| *share > 0.0).map(|((_, cell), s)| (cell, s)).collect::<BTreeMap<_, _>>()
+        w.shares()
+            .into_iter()
+            .filter(|(_, share)| *share > 0.0)
+            .map(|((_, cell), s)| (cell, s))
+            .collect::<BTreeMap<_, _>>()
     };
     nonzero(a) == nonzero(b)
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use forefend_domain::{
-    Basis, CellHealth, CellId, CellRole, CellView, Effect, LifeState, Mode, Plan, Prediction, ServiceView, ServiceWeights,
-    ShiftReason, Weight, World,
+    Basis, CellHealth, CellId, CellRole, CellView, Effect, LifeState, Mode, Plan, Prediction, ServiceView,
+    ServiceWeights, ShiftReason, Weight, World,
 };
 
 use crate::{Memory, cell, earned_share, mirrors};
@@ -59,7 +59,9 @@ fn violated(invariant: &'static str, detail: String) -> Result<(), Violation> {
 }
 
 /// Each `SetWeights`, with its service as seen and the weights in force.
-fn changes<'a>(case: Case<'a>) -> impl Iterator<Item = (&'a ServiceView, &'a ServiceWeights, &'a ServiceWeights)> {
+fn changes<'a>(
+    case: Case<'a>,
+) -> impl Iterator<Item = (&'a ServiceView, &'a ServiceWeights, &'a ServiceWeights)> {
     case.plan.effects.iter().filter_map(move |effect| match effect {
         Effect::SetWeights { service, weights } => {
             let seen = case.world.services.get(service)?;
@@ -153,7 +155,8 @@ pub fn observe_moves_nothing(case: Case<'_>) -> Result<(), Violation> {
 /// The violation.
 pub fn only_ready_cells_get_weight(case: Case<'_>) -> Result<(), Violation> {
     for (seen, cell, will) in growths(case) {
-        if !cell::is_ready(cell, &seen.service.policy, case.world.now) {
+        let carries = seen.effective.as_ref().is_some_and(|w| w.share(&cell.cell.id) > 0.0);
+        if !cell::may_grow(cell, carries, &seen.service.policy, case.world.now) {
             return violated(
                 "only_ready_cells_get_weight",
                 format!(
@@ -237,7 +240,10 @@ pub fn data_gate_respected(case: Case<'_>) -> Result<(), Violation> {
         if !cell.data.open {
             return violated(
                 "data_gate_respected",
-                format!("{} would get {will:.4} but its data gate is closed: {}", cell.cell.id, cell.data.why),
+                format!(
+                    "{} would get {will:.4} but its data gate is closed: {}",
+                    cell.cell.id, cell.data.why
+                ),
             );
         }
     }
@@ -288,7 +294,9 @@ pub fn blast_radius_bounded(case: Case<'_>) -> Result<(), Violation> {
                 grows |= new.share(from) < old.share(from) - ROUNDING;
             }
         }
-        if grows && (cells > budgets.max_cells_in_motion || weight > budgets.max_weight_in_motion.share() + ROUNDING)
+        if grows
+            && (cells > budgets.max_cells_in_motion
+                || weight > budgets.max_weight_in_motion.share() + ROUNDING)
         {
             return violated(
                 "blast_radius_bounded",

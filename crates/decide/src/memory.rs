@@ -48,12 +48,14 @@ pub struct ShiftMemory {
     pub began_seq: Option<LedgerSeq>,
     /// Who takes the traffic, and what each has shown since the shift began.
     pub mirrors: BTreeMap<CellId, Evidence>,
+    /// Which of them carry, or were asked to, as of the last tick.
+    pub carriers: BTreeSet<CellId>,
     /// Mirrors that answered badly and are not tried again in this shift.
     pub rejected: BTreeSet<CellId>,
     /// Whether it moves away or goes home.
     pub outbound: bool,
-    /// When the last part was sent home.
-    pub returned_at: Option<Timestamp>,
+    /// When `moved` last changed.
+    pub moved_changed_at: Option<Timestamp>,
     /// The share of the cell's home traffic seen away, as of the last tick.
     pub moved: Weight,
     /// The most that was ever seen away.
@@ -81,9 +83,10 @@ impl ShiftMemory {
             began,
             began_seq: None,
             mirrors: BTreeMap::new(),
+            carriers: BTreeSet::new(),
             rejected: BTreeSet::new(),
             outbound: true,
-            returned_at: None,
+            moved_changed_at: None,
             moved: Weight::ZERO,
             most_moved: Weight::ZERO,
             target: Weight::ZERO,

@@ -38,7 +38,8 @@ pub(crate) fn candidates<'w>(
             let id = &other.cell.id;
             let carries = carrying.contains(id);
             let too_risky = if carries { policy.trigger.shift_at } else { policy.trigger.prepare_at };
-            let ready = if carries { cell::can_go_on(other) } else { cell::is_ready(other, policy, world.now) };
+            let ready =
+                if carries { cell::can_go_on(other) } else { cell::is_ready(other, policy, world.now) };
             let unfit = if in_motion.contains(id)
                 || predictions.get(id).is_some_and(|p| p.probability >= too_risky)
             {

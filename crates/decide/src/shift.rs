@@ -7,7 +7,7 @@ use forefend_domain::{
 };
 
 use crate::{
-    ShiftMemory, bad_share_lower_bound, cell,
+    Memory, ShiftMemory, bad_share_lower_bound, cell,
     decide::{Decision, Scene, is_well_again, trigger_holds},
     earned_share,
     mirrors::{self, Unfit},
@@ -15,6 +15,9 @@ use crate::{
 
 /// At most this many mirrors share one cell's traffic: each must earn its part by evidence of its own.
 const MOST_MIRRORS: usize = 3;
+
+/// Traffic that is due to go home piles up for at most this long.
+const LONGEST_RETURN_STEP: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A mirror that spoils more than this is worse than nothing even for a cell that has failed.
 const HOPELESS_BAD_SHARE: f64 = 0.5;
@@ -33,6 +36,7 @@ pub(crate) fn advance(
     scene: &Scene<'_>,
     effective: &ServiceWeights,
     from: &CellView,
+    taken: &BTreeSet<CellId>,
     decision: &mut Decision,
 ) -> BTreeMap<CellId, f64> {
     let id = &from.cell.id;
@@ -42,9 +46,9 @@ pub(crate) fn advance(
     let rolled_back = reject_bad_mirrors(scene, from, &mut shift, decision);
     turn(scene, from, &mut shift, decision);
 
-    let in_motion: BTreeSet<CellId> = decision.memory.shifts.keys().cloned().collect();
+    let in_motion = engaged(&decision.memory).chain(taken).cloned().collect();
     let carrying: BTreeSet<CellId> =
-        shift.mirrors.keys().filter(|m| effective.share(m) > scene.home_share(m)).cloned().collect();
+        shift.carriers.iter().filter(|m| effective.share(m) > scene.home_share(m)).cloned().collect();
     let (fit, why_not) = mirrors::candidates(
         scene.world,
         scene.service,
@@ -54,9 +58,17 @@ pub(crate) fn advance(
         &carrying,
         scene.guards,
     );
-    let fit: Vec<&CellView> = fit.into_iter().filter(|m| !shift.rejected.contains(&m.cell.id)).collect();
+    let fit: Vec<&CellView> = fit
+        .into_iter()
+        .filter(|m| !shift.rejected.contains(&m.cell.id))
+        // On the way home nobody new is burdened: what a mirror can't keep goes home at once.
+        .filter(|m| shift.outbound || carrying.contains(&m.cell.id))
+        .collect();
     let desire = desire(scene, from, &shift, rolled_back);
-    let allowed = allowed_shares(scene, &fit, &shift, home, desire);
+    let mut allowed = allowed_shares(scene, &fit, &shift, effective, home, desire);
+    if scene.has_failed(from) {
+        hold_on(scene, effective, &carrying, &mut allowed);
+    }
     let mut bound = Bound { share: desire.share(), by: "none" };
     let outbound = shift.outbound && desire > Weight::ZERO;
     if outbound {
@@ -73,9 +85,6 @@ pub(crate) fn advance(
         (target, bound.by) = (shift.moved, "freeze");
     }
     announce(id, &shift, target, decision);
-    if !shift.outbound && target != shift.moved {
-        shift.returned_at = Some(scene.world.now);
-    }
     if target > Weight::ZERO {
         shift.asked_at.get_or_insert(scene.world.now);
     }
@@ -85,8 +94,15 @@ pub(crate) fn advance(
     for mirror in given.keys() {
         shift.mirrors.entry(mirror.clone()).or_default();
     }
+    shift.carriers = given.keys().cloned().collect();
     decision.memory.shifts.insert(id.clone(), shift);
     given
+}
+
+/// Cells that can't stand in for another shift: their own traffic is away, or they already stand in for somebody. One
+/// mirror stands in for one cell, so that its capacity and its evidence are never counted twice.
+pub(crate) fn engaged(memory: &Memory) -> impl Iterator<Item = &CellId> {
+    memory.shifts.iter().flat_map(|(from, shift)| std::iter::once(from).chain(&shift.carriers))
 }
 
 /// Takes note of what the data plane reports: how much is away, what the mirrors have shown, whether it is done.
@@ -100,7 +116,11 @@ fn observe(
     let (id, now) = (&from.cell.id, scene.world.now);
     let home = scene.home_share(id);
     let left = effective.share(id) / home;
-    shift.moved = if effective.share(id) == 0.0 { Weight::FULL } else { Weight::from_share(1.0 - left) };
+    let moved = if effective.share(id) == 0.0 { Weight::FULL } else { Weight::from_share(1.0 - left) };
+    if moved != shift.moved {
+        shift.moved_changed_at = Some(now);
+    }
+    shift.moved = moved;
     shift.most_moved = shift.most_moved.max(shift.moved);
     for (mirror, evidence) in &mut shift.mirrors {
         if let Some(seen) = scene.service.cells.get(mirror).and_then(|m| m.traffic.since_last) {
@@ -114,7 +134,11 @@ fn observe(
         shift.done_at = Some(now);
         let took_s = now.since(shift.began).as_secs_f64();
         decision.events.push((shift.service.clone(), EntryKind::ShiftDone { cell: id.clone(), took_s }));
-        decision.explain(id, "shift-done", format!("all of its traffic is away, {took_s:.1} s after the decision"));
+        decision.explain(
+            id,
+            "shift-done",
+            format!("all of its traffic is away, {took_s:.1} s after the decision"),
+        );
     }
 }
 
@@ -185,8 +209,12 @@ fn turn(scene: &Scene<'_>, from: &CellView, shift: &mut ShiftMemory, decision: &
     };
     if gone {
         shift.outbound = false;
-        shift.returned_at = None;
-        decision.explain(id, "return-begins", "its reason is gone and the cell is well: its traffic goes home gradually");
+        shift.moved_changed_at = Some(scene.world.now);
+        decision.explain(
+            id,
+            "return-begins",
+            "its reason is gone and the cell is well: its traffic goes home gradually",
+        );
     }
 }
 
@@ -195,9 +223,7 @@ fn desire(scene: &Scene<'_>, from: &CellView, shift: &ShiftMemory, rolled_back: 
     if shift.outbound {
         return match shift.reason {
             ShiftReason::Failed | ShiftReason::Predicted => Weight::FULL,
-            ShiftReason::Operator => {
-                scene.world.requested.get(&from.cell.id).copied().unwrap_or(shift.moved)
-            }
+            ShiftReason::Operator => scene.world.requested.get(&from.cell.id).copied().unwrap_or(shift.moved),
             ShiftReason::Relief => scene.policy().relief.as_ref().map_or(Weight::ZERO, |r| r.at_most),
         };
     }
@@ -210,14 +236,15 @@ fn desire(scene: &Scene<'_>, from: &CellView, shift: &ShiftMemory, rolled_back: 
     if !can_carry {
         return shift.moved;
     }
-    if shift.moved > shift.target && shift.returned_at.is_some() {
-        // The last part was asked for and is not read back yet: ask for the same again, not for more.
-        return shift.target;
-    }
-    let since = shift.returned_at.unwrap_or(scene.world.now);
+    // Paced from the last part that was seen to come home, so that a read-back that is late, or a part too small for
+    // the weights' resolution, holds nothing up; but what piled up meanwhile never goes home in one leap.
+    let since = shift.moved_changed_at.unwrap_or(scene.world.now);
+    let rate = f64::from(scene.policy().give_back.bp_per_second);
     let elapsed_s = scene.world.now.since(since).as_secs_f64();
-    let step = (f64::from(scene.policy().give_back.bp_per_second) * elapsed_s).max(1.0);
-    shift.moved.saturating_sub(Weight::from_share_floor(step / 10_000.0))
+    let smallest_visible = 3.0 / scene.home_share(&from.cell.id);
+    let most = (rate * LONGEST_RETURN_STEP.as_secs_f64()).max(smallest_visible);
+    let step = (rate * elapsed_s).min(most);
+    shift.moved.saturating_sub(Weight::from_share(step / 10_000.0))
 }
 
 /// What one mirror may carry for this shift.
@@ -234,6 +261,7 @@ fn allowed_shares(
     scene: &Scene<'_>,
     fit: &[&CellView],
     shift: &ShiftMemory,
+    effective: &ServiceWeights,
     home: f64,
     desire: Weight,
 ) -> Vec<Allowed> {
@@ -264,10 +292,35 @@ fn allowed_shares(
             earned_share(evidence, policy.canary.tolerated_harm).max(first)
         };
         room += capacity;
-        let (share, by) = if capacity < earned { (capacity, "capacity") } else { (earned, "evidence") };
+        let (mut share, mut by) =
+            if capacity < earned { (capacity, "capacity") } else { (earned, "evidence") };
+        let has = (effective.share(id) - scene.home_share(id)).max(0.0);
+        let may_grow = shift.outbound && cell::may_grow(mirror, has > 0.0, policy, scene.world.now);
+        if scene.guards.readiness && !may_grow && share > has {
+            (share, by) = (has, "readiness");
+        }
         allowed.push(Allowed { mirror: id.clone(), share, by });
     }
     allowed
+}
+
+/// A cell that has failed gets nothing back because its mirror falters: there is nobody better to give it to, and the data
+/// plane's own ejection knows who answers.
+fn hold_on(
+    scene: &Scene<'_>,
+    effective: &ServiceWeights,
+    carrying: &BTreeSet<CellId>,
+    allowed: &mut Vec<Allowed>,
+) {
+    if !allowed.is_empty() {
+        return;
+    }
+    let exists = |m: &&CellId| scene.service.cells.contains_key(*m);
+    allowed.extend(carrying.iter().filter(exists).map(|mirror| Allowed {
+        mirror: mirror.clone(),
+        share: (effective.share(mirror) - scene.home_share(mirror)).max(0.0),
+        by: "readiness",
+    }));
 }
 
 /// A share of the cell's traffic, and what keeps it from being more.
@@ -343,7 +396,10 @@ fn announce(id: &CellId, shift: &ShiftMemory, target: Weight, decision: &mut Dec
     decision.explain(
         id,
         what,
-        format!("{target} {way}, after {} requests at the mirrors, {} of them bad", evidence.requests, evidence.bad),
+        format!(
+            "{target} {way}, after {} requests at the mirrors, {} of them bad",
+            evidence.requests, evidence.bad
+        ),
     );
 }
 

@@ -9,7 +9,7 @@ use forefend_domain::{
 use crate::{
     Memory, cell,
     decide::{Decision, Scene},
-    mirrors,
+    mirrors, shift,
 };
 
 /// First pause before a broken cell is made again; doubles with every try in vain.
@@ -25,8 +25,11 @@ pub(crate) fn has_ready_mirror(scene: &Scene<'_>, memory: &Memory, from: &CellVi
 
 /// The share of the service that cells fit to stand in for `from` have room for.
 fn room_share(scene: &Scene<'_>, memory: &Memory, from: &CellView) -> f64 {
-    let in_motion: BTreeSet<CellId> =
-        memory.shifts.keys().filter(|other| **other != from.cell.id).cloned().collect();
+    let mine = memory.shifts.get(&from.cell.id);
+    let in_motion: BTreeSet<CellId> = shift::engaged(memory)
+        .filter(|other| mine.is_none_or(|shift| !shift.carriers.contains(*other)))
+        .cloned()
+        .collect();
     let (fit, _) = mirrors::candidates(
         scene.world,
         scene.service,
@@ -36,9 +39,7 @@ fn room_share(scene: &Scene<'_>, memory: &Memory, from: &CellView) -> f64 {
         &BTreeSet::new(),
         scene.guards,
     );
-    fit.iter()
-        .filter_map(|m| mirrors::spare_share(scene.service, m, scene.home_share(&m.cell.id)))
-        .sum()
+    fit.iter().filter_map(|m| mirrors::spare_share(scene.service, m, scene.home_share(&m.cell.id))).sum()
 }
 
 /// Whether a standby should be ready for this cell: something is foreseen, or its traffic is away or on its way.
@@ -98,9 +99,8 @@ fn recreate_broken(scene: &Scene<'_>, decision: &mut Decision) {
         }
         let id = &cell.cell.id;
         let mem = decision.memory.cells.entry(id.clone()).or_default();
-        let pause = FIRST_RECREATE_PAUSE
-            .saturating_mul(1 << mem.recreations.min(16))
-            .min(LONGEST_RECREATE_PAUSE);
+        let pause =
+            FIRST_RECREATE_PAUSE.saturating_mul(1 << mem.recreations.min(16)).min(LONGEST_RECREATE_PAUSE);
         if mem.recreated_at.is_some_and(|at| now.since(at) < pause) {
             continue;
         }

@@ -15,7 +15,11 @@ pub(crate) fn verdict(shift: &ShiftMemory) -> Verdict {
             _ => Verdict::Neutral,
         },
         (ShiftReason::Predicted, None) => {
-            if shift.most_moved.bp() * 2 < Weight::FULL.bp() { Verdict::FalseAlarm } else { Verdict::Unknown }
+            if shift.most_moved.bp() * 2 < Weight::FULL.bp() {
+                Verdict::FalseAlarm
+            } else {
+                Verdict::Unknown
+            }
         }
     }
 }

@@ -1,0 +1,186 @@
+//! Collects from a changing set of cells, all at once, and hands the loop aligned windows.
+
+mod shared;
+mod target;
+mod tasks;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use forefend_domain::{
+    CellId, MetricName, Timestamp, Windows,
+    ports::{ProbeOutcome, TelemetrySource},
+};
+use tokio::runtime::Handle;
+
+use self::{
+    shared::Shared,
+    tasks::{Running, SourceTarget},
+};
+use crate::{
+    exposition::Limits,
+    series::{MetricSpec, StoreOptions, TooManySeries},
+};
+
+pub use shared::{Problem, Source};
+pub use target::{HostTarget, Target};
+
+/// Tells the time to the collector's tasks: the engine's clock.
+pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How a collector works.
+#[derive(Clone)]
+pub struct CollectorOptions {
+    /// Steps, lengths and bounds of what is kept.
+    pub store: StoreOptions,
+    /// Bound of probe outcomes that wait for the loop; beyond it the oldest are dropped.
+    pub max_probes_waiting: usize,
+    /// Bound of a scrape's body in bytes.
+    pub max_scrape_bytes: usize,
+    /// Limits of an exposition.
+    pub exposition: Limits,
+    /// Bound of series taken from a target without selectors.
+    pub default_series: usize,
+    /// The engine's clock.
+    pub clock: ClockFn,
+}
+
+impl CollectorOptions {
+    /// Defaults, with the engine's clock.
+    #[must_use]
+    pub fn new(clock: ClockFn) -> Self {
+        Self {
+            store: StoreOptions::default(),
+            max_probes_waiting: 65_536,
+            max_scrape_bytes: 8 * 1_024 * 1_024,
+            exposition: Limits::default(),
+            default_series: 64,
+            clock,
+        }
+    }
+}
+
+/// The shell around the pure parts: a task for each source of each cell, one store behind a lock that is never held
+/// over an await. Dropping it aborts the tasks; [`Collector::shutdown`] also waits for their end.
+pub struct Collector {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    running: BTreeMap<CellId, Vec<(SourceTarget, Running)>>,
+}
+
+impl Collector {
+    /// A collector without targets, whose tasks will run on `runtime`.
+    #[must_use]
+    pub fn new(options: CollectorOptions, runtime: Handle) -> Self {
+        Self { shared: Arc::new(Shared::new(options)), runtime, running: BTreeMap::new() }
+    }
+
+    /// Replaces the set of targets. Sources that did not change go on undisturbed, others are started or stopped.
+    /// All that is known of a cell that is no longer among them is forgotten; to keep it, pause the target instead.
+    /// Of two targets of one cell the later counts.
+    pub fn set_targets(&mut self, targets: Vec<Target>) {
+        let targets: BTreeMap<CellId, Target> = targets.into_iter().map(|t| (t.cell.clone(), t)).collect();
+        let gone: Vec<CellId> =
+            self.running.keys().filter(|cell| !targets.contains_key(*cell)).cloned().collect();
+        for cell in gone {
+            // The tasks first: none may write after the forgetting.
+            self.running.remove(&cell);
+            self.shared.forget(&cell);
+        }
+        for (cell, target) in targets {
+            let wanted = SourceTarget::of(target);
+            let mut before = self.running.remove(&cell).unwrap_or_default();
+            let mut now = Vec::with_capacity(wanted.len());
+            for source in wanted {
+                match before.iter().position(|(old, _)| *old == source) {
+                    Some(index) => now.push(before.swap_remove(index)),
+                    None => {
+                        let task = tasks::start(&self.runtime, &self.shared, &cell, source.clone());
+                        now.push((source, task));
+                    }
+                }
+            }
+            for (old, task) in before {
+                drop(task);
+                if !now.iter().any(|(source, _)| source.kind() == old.kind()) {
+                    self.shared.clear_problem(&cell, old.kind());
+                }
+            }
+            self.running.insert(cell, now);
+        }
+    }
+
+    /// Takes a value from elsewhere: the data plane's own view, for example. See [`crate::catalogue`] for the names.
+    ///
+    /// # Errors
+    /// [`TooManySeries`] when there is no room for a new metric.
+    pub fn feed(
+        &self,
+        cell: &CellId,
+        spec: &MetricSpec,
+        at: Timestamp,
+        value: Option<f64>,
+    ) -> Result<(), TooManySeries> {
+        self.shared.lock().store.record(cell, spec, at, value).map(drop)
+    }
+
+    /// Sets or clears the limit of a metric, when it was learned or decided elsewhere; `false` when the metric is
+    /// not known.
+    pub fn set_limit(&self, cell: &CellId, metric: &MetricName, limit: Option<f64>) -> bool {
+        self.shared.lock().store.set_limit(cell, metric, limit)
+    }
+
+    /// What does not work at the moment, ordered by cell. A problem goes when its source works again.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.shared.lock().problems()
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let state = self.shared.lock();
+        Counts {
+            series: state.store.series_count(),
+            dropped_too_old: state.store.dropped_too_old(),
+            refused_series: state.store.refused(),
+            dropped_probes: state.dropped_probes,
+        }
+    }
+
+    /// Stops all tasks and waits for their end, for at most `patience`; `false` when it was not enough.
+    pub async fn shutdown(mut self, patience: Duration) -> bool {
+        let running = std::mem::take(&mut self.running);
+        let ended = async {
+            for (_, task) in running.into_values().flatten() {
+                task.stop().await;
+            }
+        };
+        tokio::time::timeout(patience, ended).await.is_ok()
+    }
+}
+
+/// Numbers about the collector itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Series kept.
+    pub series: usize,
+    /// Observations dropped because they came too late.
+    pub dropped_too_old: u64,
+    /// Observations refused because there was no room for their series.
+    pub refused_series: u64,
+    /// Probe outcomes dropped because nobody took them.
+    pub dropped_probes: u64,
+}
+
+impl TelemetrySource for Collector {
+    fn windows(&mut self, now: Timestamp) -> Vec<Windows> {
+        self.shared.lock().store.windows(now)
+    }
+
+    fn probes(&mut self) -> Vec<ProbeOutcome> {
+        let mut outcomes: Vec<ProbeOutcome> = self.shared.lock().probes.drain(..).collect();
+        // Tasks that end together may queue in any order.
+        outcomes.sort_by_key(|outcome| outcome.at);
+        outcomes
+    }
+}

@@ -1,0 +1,35 @@
+use std::{path::PathBuf, time::Duration};
+
+use forefend_domain::CellId;
+
+use crate::{host::cgroup::CgroupDirs, probe::ProbeTarget, scrape::ScrapeTarget};
+
+/// From whom and how to collect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Of which cell.
+    pub cell: CellId,
+    /// Its metrics, if it exposes any.
+    pub scrape: Option<ScrapeTarget>,
+    /// How to probe it.
+    pub probe: Option<ProbeTarget>,
+    /// What to read from the kernel, if it runs on this host.
+    pub host: Option<HostTarget>,
+    /// Whether it is parked: a frozen cell can't answer, so it is neither scraped nor probed. What is known stays.
+    pub paused: bool,
+}
+
+/// What the kernel is asked about a cell on this host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTarget {
+    /// Where procfs is mounted, usually `/proc`.
+    pub proc_root: PathBuf,
+    /// The cell's main process.
+    pub pid: Option<u32>,
+    /// The cell's cgroup. What it tells goes before what the process tells.
+    pub cgroup: CgroupDirs,
+    /// The memory that the cell may use, in bytes; overrides the cgroup's limit.
+    pub memory_limit: Option<u64>,
+    /// From one reading to the next.
+    pub interval: Duration,
+}

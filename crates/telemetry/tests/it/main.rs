@@ -1,0 +1,11 @@
+//! What the telemetry crate promises, part by part and together over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what can't go on shall fail where it stands")]
+
+mod collector;
+mod exposition;
+mod host;
+mod objective;
+mod select;
+mod series;
+mod server;
