@@ -1,0 +1,95 @@
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde_json::Value as Json;
+
+use super::Protection;
+use crate::{
+    reading::{Reading, Trail},
+    schema::Definitions,
+    setting::{Setting, all_defaults},
+    tree::Node,
+};
+
+section! {
+    /// The engine.
+    pub struct EngineConfig {
+        /// Where the ledger, the blueprints' versions and the state of cells are kept. Can't change without a restart.
+        state_dir: PathBuf = PathBuf::from("/var/lib/forefend"),
+        /// From one decision to the next. From 100ms to 1m. Can't change without a restart.
+        tick: Duration = Duration::from_secs(1),
+        /// The telemetry that predictions see.
+        window: WindowConfig = all_defaults(),
+        /// How cells are made.
+        cells: CellsConfig = all_defaults(),
+        /// How operators and the dashboard reach the engine.
+        api: ApiConfig = all_defaults(),
+    }
+}
+
+section! {
+    /// How cells are made from blueprints.
+    pub struct CellsConfig {
+        /// Protections that this host may lack. When one is missing that is not named here, no cell is made. Can't change
+        /// without a restart.
+        accept_missing_protections: Vec<Protection> = Vec::new(),
+    }
+}
+
+section! {
+    /// The aligned window of telemetry.
+    pub struct WindowConfig {
+        /// The distance between two samples. From 100ms to 5m. Can't change without a restart.
+        step: Duration = Duration::from_secs(5),
+        /// How far back it reaches: 12 to 4096 steps. Can't change without a restart.
+        length: Duration = Duration::from_secs(30 * 60),
+    }
+}
+
+section! {
+    /// HTTP API and dashboard.
+    pub struct ApiConfig {
+        /// Where it listens. Other addresses than loopback need a token. Can't change without a restart.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7700)),
+        /// Who may do what. Without tokens everybody on this machine may do everything.
+        tokens: Vec<TokenConfig> = Vec::new(),
+    }
+}
+
+/// What a token allows. Each role may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApiRole {
+    /// See everything.
+    Viewer,
+    /// Shift, approve, freeze.
+    Operator,
+    /// Change the configuration.
+    Admin,
+}
+
+words!(ApiRole, "api-role", "`viewer` may see everything, `operator` may shift, approve and freeze too, `admin` may do everything.", {
+    "viewer" => ApiRole::Viewer,
+    "operator" => ApiRole::Operator,
+    "admin" => ApiRole::Admin,
+});
+
+section! {
+    /// A token of the API. The secret itself is never in this file.
+    pub struct TokenConfig {
+        /// Who it belongs to; the ledger names them.
+        name: String,
+        /// What it allows.
+        role: ApiRole,
+        /// The environment variable that holds it. A token has either this or a file.
+        env: Option<String>,
+        /// The file that holds it, readable for its owner only.
+        file: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// The director.
+    pub struct DirectorConfig {
+        /// Threads that pass requests on. By default one for each core. Can't change without a restart.
+        workers: Option<u32>,
+    }
+}

@@ -1,0 +1,24 @@
+//! The file's contents as typed values, section by section.
+
+mod blueprint;
+mod choices;
+mod engine;
+mod policy;
+mod service;
+mod topology;
+
+pub use blueprint::{
+    BlueprintConfig, Dependency, EnvValue, Image, NetworkConfig, Protection, Readiness, Replay, ReplayMethod,
+    ResourcesConfig, WarmUp,
+};
+pub use choices::{DataRule, GiveBackRate, LagRule, Limit, Listen, Protocol, Role, Sticky, Version};
+pub use engine::{ApiConfig, ApiRole, CellsConfig, DirectorConfig, EngineConfig, TokenConfig, WindowConfig};
+pub use policy::{
+    BudgetsConfig, CanaryConfig, GiveBackConfig, LeadTimesConfig, PolicyConfig, ReliefConfig, StandbyConfig,
+    TriggerConfig,
+};
+pub use service::{
+    EjectionConfig, HealthConfig, MetricConfig, ObjectiveConfig, ProbeConfig, RetriesConfig, ScrapeConfig,
+    ServiceConfig, TimeoutsConfig,
+};
+pub use topology::{CellConfig, Config, MirrorConfig, RegionConfig};
