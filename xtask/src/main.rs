@@ -1,2 +1,53 @@
-//! xtask
-fn main() {}
+//! What cargo alone cannot do: the one test command, the dependency checks, the benchmarks.
+//!
+//! Run it as `cargo xtask COMMAND`.
+
+mod bench;
+mod ci;
+mod packages;
+mod sim;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What cargo alone cannot do for this workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs everything that must hold before a change lands: format, lints, tests, doc tests.
+    Test,
+    /// Checks licences, bans, sources and advisories with cargo-deny, where it is installed.
+    Deny,
+    /// Runs the real control loop on made-up worlds and checks the invariants at every tick.
+    Sim(sim::SimArguments),
+    /// Measures Forefend against its peers on this machine.
+    Bench(bench::BenchArguments),
+    /// The parts that benchmarks start as processes of their own.
+    #[command(subcommand, hide = true)]
+    Part(bench::Part),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Test => ci::test(),
+        Command::Deny => ci::deny(),
+        Command::Sim(arguments) => sim::sim(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Part(part) => part.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -91,7 +91,8 @@ impl Curve {
     pub fn quantile(&self, p: f64) -> Option<Duration> {
         let wanted = -(-p).ln_1p();
         let i = self.hazard.iter().position(|h| *h >= wanted)?;
-        let (t0, h0) = i.checked_sub(1).map_or((0.0, 0.0), |before| (self.times_s[before], self.hazard[before]));
+        let (t0, h0) =
+            i.checked_sub(1).map_or((0.0, 0.0), |before| (self.times_s[before], self.hazard[before]));
         let rise = self.hazard[i] - h0;
         let share = if rise > 0.0 { (wanted - h0) / rise } else { 1.0 };
         Some(Duration::from_secs_f64(t0 + share * (self.times_s[i] - t0)))

@@ -65,12 +65,11 @@ impl Predictor for DayZero {
         if !windows.metrics.values().any(|m| measured(&m)) {
             return None;
         }
-        let opinions: Vec<Opinion<'_>> =
-            if self.forecast {
-                windows.metrics.values().filter_map(|metric| self.opinion(metric, horizon)).collect()
-            } else {
-                Vec::new()
-            };
+        let opinions: Vec<Opinion<'_>> = if self.forecast {
+            windows.metrics.values().filter_map(|metric| self.opinion(metric, horizon)).collect()
+        } else {
+            Vec::new()
+        };
         // Metrics of a family are mostly views of one cause (median and tail of the same latency): the worst one
         // speaks for it. Families are taken as independent.
         let mut families: BTreeMap<Family, Curve> = BTreeMap::new();
@@ -177,8 +176,7 @@ impl Parts {
             .iter()
             .map(|part| {
                 let p = first_passage::probability_within(t, part.distance, part.drift, part.variance);
-                let lasting =
-                    if part.distance <= 0.0 { 1.0 } else { self.still_going(part, t) };
+                let lasting = if part.distance <= 0.0 { 1.0 } else { self.still_going(part, t) };
                 part.weight * p * lasting
             })
             .sum()
@@ -209,8 +207,14 @@ fn drivers(opinions: &[Opinion<'_>], families: &BTreeMap<Family, Curve>, horizon
             let within: f64 =
                 opinions.iter().filter(|o| o.metric.family == family).map(|o| o.curve.hazard_at(h_s)).sum();
             let mine = opinion.curve.hazard_at(h_s);
-            let share = if within > 0.0 { mine / within * families[&family].hazard_at(h_s) / total } else { 0.0 };
-            Driver { metric: opinion.metric.name.clone(), family, contribution: share, detail: detail(opinion) }
+            let share =
+                if within > 0.0 { mine / within * families[&family].hazard_at(h_s) / total } else { 0.0 };
+            Driver {
+                metric: opinion.metric.name.clone(),
+                family,
+                contribution: share,
+                detail: detail(opinion),
+            }
         })
         .filter(|driver| driver.contribution >= LEAST_CONTRIBUTION)
         .collect();

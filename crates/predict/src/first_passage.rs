@@ -24,7 +24,8 @@ pub fn probability_within(t_s: f64, distance: f64, drift: f64, variance: f64) ->
         return if drift * t_s >= distance { 1.0 } else { 0.0 };
     }
     let direct = cdf((drift * t_s - distance) / sigma_root_t);
-    let reflected = (2.0 * drift * distance / variance + ln_cdf(-(drift * t_s + distance) / sigma_root_t)).exp();
+    let reflected =
+        (2.0 * drift * distance / variance + ln_cdf(-(drift * t_s + distance) / sigma_root_t)).exp();
     (direct + reflected).clamp(0.0, 1.0)
 }
 

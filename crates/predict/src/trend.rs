@@ -59,7 +59,7 @@ pub fn estimate(samples: &[(f64, f64)], scale: f64) -> Option<TrendMixture> {
     }
     let floor = (scale.abs() * 1e-4).max(f64::MIN_POSITIVE);
     let longest = &samples[n.saturating_sub(SUFFIXES[SUFFIXES.len() - 1])..];
-    let still = Noise::around(longest, 0.0, floor);
+    let still = Noise::around(longest, 0.0, floor, Moves::Upward);
     let candidates: Vec<(f64, Trend)> = SUFFIXES
         .iter()
         .filter(|length| **length <= n)
@@ -89,7 +89,7 @@ fn candidate(samples: &[(f64, f64)], floor: f64) -> Option<(f64, Trend)> {
     let sxx: f64 = samples.iter().map(|s| (s.0 - mean_t).powi(2)).sum();
     let sxy: f64 = samples.iter().map(|s| (s.0 - mean_t) * (s.1 - mean_y)).sum();
     let drift = sxy / sxx;
-    let noise = Noise::around(samples, drift, floor);
+    let noise = Noise::around(samples, drift, floor, Moves::All);
     // Variance of the least-squares slope under a random walk is 6/5 · σ²/T, under white noise r²/Sxx.
     let variance_of_drift = 1.2 * noise.walk / seconds + noise.white / sxx;
     let t = drift / variance_of_drift.sqrt();
@@ -109,6 +109,16 @@ fn candidate(samples: &[(f64, f64)], floor: f64) -> Option<(f64, Trend)> {
     Some((ln_bf.clamp(-50.0, 50.0).exp(), trend))
 }
 
+/// Which moves count as scatter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moves {
+    /// Both ways.
+    All,
+    /// Only upwards, counted twice: of the same size for a walk without preference, and nothing for a memory that was
+    /// freed or a cache that was dropped, which bring no limit nearer.
+    Upward,
+}
+
 /// The scatter of samples around a line, split into a walk and white noise.
 struct Noise {
     /// Units² per second.
@@ -120,12 +130,16 @@ struct Noise {
 impl Noise {
     /// By the variances of differences over one and over four steps: a walk's grows with the distance, white noise's
     /// doesn't.
-    fn around(samples: &[(f64, f64)], drift: f64, floor: f64) -> Self {
+    fn around(samples: &[(f64, f64)], drift: f64, floor: f64, moves: Moves) -> Self {
         let squares = |lag: usize| {
             let pairs = samples.iter().zip(&samples[lag..]);
             let (sum, time) = pairs.fold((0.0, 0.0), |(sum, time), (a, b)| {
                 let dt = b.0 - a.0;
-                (sum + (b.1 - a.1 - drift * dt).powi(2), time + dt)
+                let moved = match moves {
+                    Moves::All => (b.1 - a.1 - drift * dt).powi(2),
+                    Moves::Upward => 2.0 * (b.1 - a.1 - drift * dt).max(0.0).powi(2),
+                };
+                (sum + moved, time + dt)
             });
             let count = (samples.len() - lag) as f64;
             (sum / count, time / count)
@@ -144,7 +158,8 @@ impl Noise {
         let step = (samples[samples.len() - 1].0 - samples[0].0) / steps.max(1.0);
         let ratio = self.walk * step / self.white;
         // Never smoother than the window allows.
-        let gain = (((ratio * ratio + 4.0 * ratio).sqrt() - ratio) / 2.0).max(2.0 / (samples.len() as f64 + 1.0));
+        let gain =
+            (((ratio * ratio + 4.0 * ratio).sqrt() - ratio) / 2.0).max(2.0 / (samples.len() as f64 + 1.0));
         let end = samples[samples.len() - 1].0;
         let detrended = |s: &(f64, f64)| s.1 + drift * (end - s.0);
         let start = samples.iter().map(detrended).sum::<f64>() / samples.len() as f64;
@@ -171,7 +186,8 @@ mod tests {
 
     #[test]
     fn an_even_climb_is_a_trend_soon() {
-        let samples = at((0..60).map(|i| 20.0 + 0.1 * noise(i) + if i < 48 { 0.0 } else { (i - 48) as f64 * 1.5 }));
+        let samples =
+            at((0..60).map(|i| 20.0 + 0.1 * noise(i) + if i < 48 { 0.0 } else { (i - 48) as f64 * 1.5 }));
         let mixture = estimate(&samples, 96.0).unwrap();
         assert!(drifting(&mixture) > 0.95, "{mixture:?}");
         let best = mixture.trends[0];
@@ -192,6 +208,13 @@ mod tests {
         let mixture = estimate(&at(values), 96.0).unwrap();
         assert!(drifting(&mixture) < 0.1);
         assert!(mixture.level < 60.0, "one spike is not the level: {}", mixture.level);
+    }
+
+    #[test]
+    fn freed_memory_is_no_reason_to_fear_the_limit() {
+        let samples = at((0..60).map(|i| if i < 40 { 80.0 } else { 20.0 } + 0.1 * noise(i)));
+        let mixture = estimate(&samples, 96.0).unwrap();
+        assert!(mixture.variance < 0.1, "{mixture:?}");
     }
 
     #[test]

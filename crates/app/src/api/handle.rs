@@ -1,0 +1,60 @@
+use std::sync::Arc;
+
+use forefend_control::{OperatorCommand, Snapshot};
+use forefend_domain::{CellId, LedgerEntry, ServiceId, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// All that the API knows of the engine.
+#[derive(Clone)]
+pub struct EngineHandle {
+    /// The last tick. Readers that are slower than the engine skip ticks.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// What was.
+    pub history: Arc<dyn History>,
+    /// Where operators' commands go. When it is full they are refused, not queued.
+    pub commands: mpsc::Sender<OperatorRequest>,
+}
+
+/// A command of an operator on its way to the engine.
+#[derive(Debug)]
+pub struct OperatorRequest {
+    /// Who asks: the name of the token, or `local` when there are no tokens.
+    pub who: String,
+    /// What for.
+    pub command: OperatorCommand,
+    /// The engine's answer in words: what it will do, or why it won't.
+    pub reply: oneshot::Sender<Result<String, String>>,
+}
+
+/// The past, as the dashboard shows it.
+pub trait History: Send + Sync {
+    /// What was seen of every cell after `since`, oldest first.
+    fn series(&self, since: Timestamp) -> Vec<HistoryPoint>;
+
+    /// At most `limit` entries of the ledger with a place below `before` (`None`: the newest), newest first. May
+    /// block: it is called where blocking is allowed.
+    ///
+    /// # Errors
+    /// Why the ledger could not be read, in words.
+    fn ledger(&self, before: Option<u64>, limit: usize) -> Result<Vec<LedgerEntry>, String>;
+}
+
+/// One cell at one instant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryPoint {
+    /// When.
+    pub at: Timestamp,
+    /// Of which service.
+    pub service: ServiceId,
+    /// Which cell.
+    pub cell: CellId,
+    /// Share of the service's traffic that the data plane said it applied, in basis points; `None`: it did not answer.
+    pub effective_bp: Option<u32>,
+    /// Share of the service's requests that the cell really got, in basis points; `None`: not measured.
+    pub observed_bp: Option<u32>,
+    /// That it fails within the horizon, 0 to 1; `None`: no prediction.
+    pub probability: Option<f64>,
+    /// Health score, 0 to 100; `None`: no prediction.
+    pub health: Option<f64>,
+}

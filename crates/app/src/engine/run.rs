@@ -1,0 +1,398 @@
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use forefend_cells::{SandboxDriver, SandboxOptions};
+use forefend_config::Config;
+use forefend_control::{Controller, Ports, Snapshot};
+use forefend_domain::{LedgerSeq, ports::Clock as _};
+use forefend_predict::DayZero;
+use forefend_store::{EngineStore as _, RedbStore, StoreError};
+use forefend_telemetry::{Collector, CollectorOptions, StoreOptions};
+use forefend_traffic::DirectorClient;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    EngineError, EngineOptions, assemble,
+    blueprints::Blueprints,
+    clock::SteadyClock,
+    director::{DirectorSpec, Keeper, hello},
+    gate::DeclaredGate,
+    ports::{Cells, Director, Telemetry},
+    reload::{Look, Watched},
+};
+use crate::api::{ApiOptions, EngineHandle, MemoryHistory, OperatorRequest, Server};
+
+/// How long a lock of a predecessor that was just killed is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Each exchange with the director is bounded: a stuck director must not stop the loop.
+const DIRECTOR_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Commands of operators that may wait for the next tick.
+const COMMANDS_WAITING: usize = 64;
+
+/// Points of history kept for the dashboard.
+const HISTORY_POINTS: usize = 60_000;
+
+/// Runs the engine until SIGTERM or SIGINT. The director and the cells go on without it.
+///
+/// # Errors
+/// When it can't start. Once it runs, what fails is in the snapshot and the ledger, and the loop goes on.
+pub fn run(options: &EngineOptions) -> Result<(), EngineError> {
+    let config = forefend_config::load(&options.config)?;
+    for hint in config.hints() {
+        tracing::warn!("{hint}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(EngineError::io("the engine's runtime"))?;
+    let mut engine = Engine::start(options, config, &runtime)?;
+    engine.loop_until_told(&runtime);
+    engine.end(options);
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(())
+}
+
+struct Engine {
+    config: Rc<RefCell<Config>>,
+    clock: SteadyClock,
+    store: RedbStore,
+    blueprints: Arc<Blueprints>,
+    collector: Rc<RefCell<Collector>>,
+    director: Director,
+    director_dir: PathBuf,
+    keeper: Option<Keeper>,
+    cells: Cells,
+    controller: Controller<DayZero>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    history: Arc<MemoryHistory>,
+    commands: mpsc::Receiver<OperatorRequest>,
+    watched: Watched,
+    stop: watch::Sender<bool>,
+    greeted: Option<u64>,
+}
+
+impl Engine {
+    fn start(
+        options: &EngineOptions,
+        config: Config,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<Self, EngineError> {
+        let state_dir = config.engine.state_dir.clone();
+        std::fs::create_dir_all(&state_dir).map_err(EngineError::io(state_dir.display().to_string()))?;
+        let clock = SteadyClock::start();
+        let mut store = open_store(&state_dir.join("ledger.redb"))?;
+        let blueprints = Arc::new(Blueprints::default());
+        blueprints.take_over(&config, &store)?;
+        let driver = cell_driver(options, &config, &state_dir, &blueprints)?;
+        let director_dir = state_dir.join("director");
+        let keeper = start_director(options, &config, &director_dir)?;
+        let _guard = runtime.enter();
+        let collector = Rc::new(RefCell::new(collector(&config, clock, runtime)));
+        let client = DirectorClient::new(&director_dir, DIRECTOR_TIMEOUT, assemble::settings(&config));
+        let mut director = Director::new(client, Rc::clone(&collector), clock);
+        director.take_objectives(&config);
+        let predictor = DayZero { forecast: options.forecast, ..DayZero::default() };
+        let topology = assemble::topology(&config);
+        let controller = Controller::new(predictor, topology, assemble::probe_timing(&config), &mut store)?;
+        let reader = store.reader();
+        let history = Arc::new(
+            MemoryHistory::new(HISTORY_POINTS, 0, config.engine.tick).with_ledger(move |before, limit| {
+                reader.page(before.map(LedgerSeq), limit).map_err(|e| e.to_string())
+            }),
+        );
+        let (snapshots, watched_snapshots) = watch::channel(Arc::new(empty_snapshot(&clock)));
+        let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING);
+        let (stop, stopping) = watch::channel(false);
+        let api = ApiOptions { listen: config.api().listen, tokens: assemble::tokens(&config)? };
+        let handle =
+            EngineHandle { snapshots: watched_snapshots, history: history.clone(), commands: command_sender };
+        let address = serve_api(&api, handle, stopping, runtime)?;
+        write_address(&state_dir, address)?;
+        tracing::info!("the dashboard is at http://{address}/");
+        Ok(Self {
+            watched: Watched::new(options.config.clone()),
+            cells: Cells {
+                driver,
+                collector: Rc::clone(&collector),
+                config: Rc::new(RefCell::new(config.clone())),
+                told: Vec::new(),
+            },
+            config: Rc::new(RefCell::new(config)),
+            clock,
+            store,
+            blueprints,
+            collector,
+            director,
+            director_dir,
+            keeper,
+            controller,
+            snapshots,
+            history,
+            commands,
+            stop,
+            greeted: None,
+        })
+    }
+
+    fn loop_until_told(&mut self, runtime: &tokio::runtime::Runtime) {
+        let mut signals = runtime.block_on(async { Signals::new() });
+        let mut next = Instant::now();
+        loop {
+            self.take_over_changes();
+            self.tick();
+            let tick = self.config.borrow().engine.tick;
+            next = (next + tick).max(Instant::now());
+            loop {
+                match runtime.block_on(wait(&mut self.commands, &mut signals, next)) {
+                    Woken::Tick => break,
+                    Woken::Command(request) => self.obey(request),
+                    Woken::Stop => return,
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let mut telemetry = Telemetry(Rc::clone(&self.collector));
+        let snapshot = self.controller.tick(&mut Ports {
+            clock: &self.clock,
+            telemetry: &mut telemetry,
+            data_plane: &mut self.director,
+            cells: &mut self.cells,
+            gate: &mut DeclaredGate,
+            store: &mut self.store,
+        });
+        self.greet();
+        self.history.record(&snapshot);
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
+    /// Tells a director that was started anew whom to watch.
+    fn greet(&mut self) {
+        if self.keeper.is_none() {
+            return;
+        }
+        let pid = std::fs::metadata(self.director_dir.join("director.pid"))
+            .ok()
+            .and_then(|m| m.modified().ok())
+            .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+            .map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+        if pid.is_some() && self.greeted != pid && hello(&self.director_dir).is_ok() {
+            self.greeted = pid;
+        }
+    }
+
+    fn obey(&mut self, request: OperatorRequest) {
+        let mut telemetry = Telemetry(Rc::clone(&self.collector));
+        let mut ports = Ports {
+            clock: &self.clock,
+            telemetry: &mut telemetry,
+            data_plane: &mut self.director,
+            cells: &mut self.cells,
+            gate: &mut DeclaredGate,
+            store: &mut self.store,
+        };
+        let answer = self.controller.command(&request.who, &request.command, &mut ports);
+        let answer = answer.map(|()| "taken up with the next tick".to_owned()).map_err(|e| e.to_string());
+        // Who asked may have gone away; the command counts all the same.
+        let _ = request.reply.send(answer);
+    }
+
+    fn take_over_changes(&mut self) {
+        let new = match self.watched.look() {
+            Look::Same => return,
+            Look::Wrong(errors) => {
+                tracing::error!("the changed configuration is wrong and the old one stays:\n{errors}");
+                let what = format!("a changed configuration was refused: {}", errors.lines().next().unwrap_or_default());
+                self.controller.set_topology(assemble::topology(&self.config.borrow()), what);
+                return;
+            }
+            Look::Changed(new) => *new,
+        };
+        let restart = forefend_config::needs_restart(&self.config.borrow(), &new);
+        if !restart.is_empty() {
+            tracing::warn!("these changes count from the next start on: {}", restart.join(", "));
+        }
+        if let Err(error) = self.blueprints.take_over(&new, &self.store) {
+            tracing::error!(%error, "the changed configuration can't be taken over and the old one stays");
+            return;
+        }
+        let words = forefend_config::diff(&self.config.borrow(), &new).join("; ");
+        tracing::info!("configuration taken over: {words}");
+        self.director.client.set_settings(assemble::settings(&new));
+        self.director.take_objectives(&new);
+        self.controller.set_topology(assemble::topology(&new), format!("configuration taken over: {words}"));
+        self.cells.config.replace(new.clone());
+        self.config.replace(new);
+    }
+
+    fn end(mut self, options: &EngineOptions) {
+        self.stop.send_replace(true);
+        if let Some(keeper) = &self.keeper {
+            keeper.let_go();
+        }
+        if let Err(error) = self.director.client.goodbye() {
+            tracing::warn!(%error, "the director was not told");
+        }
+        tracing::info!(
+            "the engine ends; the director and the cells go on serving. `forefend stop -c {}` ends them too",
+            options.config.display()
+        );
+    }
+}
+
+fn open_store(path: &Path) -> Result<RedbStore, StoreError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match RedbStore::open(path) {
+            // A predecessor that was killed may not be quite gone.
+            Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn cell_driver(
+    options: &EngineOptions,
+    config: &Config,
+    state_dir: &Path,
+    blueprints: &Arc<Blueprints>,
+) -> Result<Option<SandboxDriver>, EngineError> {
+    if config.blueprints.is_empty() {
+        return Ok(None);
+    }
+    let sandbox = SandboxOptions {
+        accept_missing: assemble::accept_missing(config, options.accept_missing_protections),
+        ..SandboxOptions::new(state_dir)
+    };
+    let driver = SandboxDriver::new(sandbox, Arc::clone(blueprints) as Arc<dyn forefend_cells::BlueprintSource>)?;
+    for (protection, why) in &driver.protections().missing {
+        tracing::warn!("this host lacks {protection} ({why}); {}", protection.lost());
+    }
+    Ok(Some(driver))
+}
+
+fn start_director(
+    options: &EngineOptions,
+    config: &Config,
+    director_dir: &Path,
+) -> Result<Option<Keeper>, EngineError> {
+    if !options.keeps_director {
+        return Ok(None);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let spec = DirectorSpec {
+        state_dir: director_dir.to_owned(),
+        workers: config.director.workers.unwrap_or(cores),
+        respawn: options.respawn.clone(),
+    };
+    Keeper::start(spec).map(Some)
+}
+
+fn collector(config: &Config, clock: SteadyClock, runtime: &tokio::runtime::Runtime) -> Collector {
+    let window = &config.engine.window;
+    let steps = (window.length.as_secs_f64() / window.step.as_secs_f64()).ceil() as usize;
+    let store = StoreOptions { step: window.step, length: steps.max(12), ..StoreOptions::default() };
+    let options = CollectorOptions { store, ..CollectorOptions::new(Arc::new(move || clock.now())) };
+    Collector::new(options, runtime.handle().clone())
+}
+
+fn serve_api(
+    options: &ApiOptions,
+    handle: EngineHandle,
+    mut stopping: watch::Receiver<bool>,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<SocketAddr, EngineError> {
+    // A predecessor that was killed may hold the address for a moment.
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let server = loop {
+        match Server::bind(options, handle.clone()) {
+            Err(crate::api::ServeError::Listen { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break other?,
+        }
+    };
+    let address = server.local_addr();
+    runtime.spawn(server.run(async move {
+        // Ends when told to, or when the engine is gone.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }));
+    Ok(address)
+}
+
+/// Where the API listens, for commands that are given a state directory's configuration with port 0.
+fn write_address(state_dir: &Path, address: SocketAddr) -> Result<(), EngineError> {
+    let path = state_dir.join("api.address");
+    std::fs::write(&path, address.to_string()).map_err(EngineError::io(path.display().to_string()))
+}
+
+fn empty_snapshot(clock: &SteadyClock) -> Snapshot {
+    Snapshot {
+        tick: 0,
+        world: forefend_domain::World {
+            now: clock.now(),
+            frozen: false,
+            services: std::collections::BTreeMap::new(),
+            approved: std::collections::BTreeSet::new(),
+            requested: std::collections::BTreeMap::new(),
+        },
+        predictions: std::collections::BTreeMap::new(),
+        plan: forefend_domain::Plan::default(),
+        shifts: Vec::new(),
+        degraded: Vec::new(),
+    }
+}
+
+struct Signals {
+    term: Option<tokio::signal::unix::Signal>,
+    int: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self { term: signal(SignalKind::terminate()).ok(), int: signal(SignalKind::interrupt()).ok() }
+    }
+
+    async fn any(&mut self) {
+        async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
+            match signal {
+                Some(signal) => {
+                    signal.recv().await;
+                }
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            () = one(&mut self.term) => {}
+            () = one(&mut self.int) => {}
+        }
+    }
+}
+
+enum Woken {
+    Tick,
+    Command(OperatorRequest),
+    Stop,
+}
+
+async fn wait(commands: &mut mpsc::Receiver<OperatorRequest>, signals: &mut Signals, until: Instant) -> Woken {
+    tokio::select! {
+        biased;
+        () = signals.any() => Woken::Stop,
+        Some(request) = commands.recv() => Woken::Command(request),
+        () = tokio::time::sleep_until(until.into()) => Woken::Tick,
+    }
+}

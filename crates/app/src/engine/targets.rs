@@ -1,0 +1,125 @@
+//! From whom to collect: follows the cells that there are.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use forefend_cells::{CellUsage, SandboxDriver};
+use forefend_config::{Config, model};
+use forefend_domain::{CellId, ports::CellObservation, ports::DriverStage};
+use forefend_telemetry::{HostTarget, MetricSelector, ProbeTarget, ScrapeTarget, Target, host::cgroup::CgroupDirs};
+
+/// A target for every cell that listens somewhere.
+pub(crate) fn targets(
+    config: &Config,
+    observations: &[CellObservation],
+    driver: Option<&SandboxDriver>,
+) -> Vec<Target> {
+    let observed: BTreeMap<&CellId, &CellObservation> = observations.iter().map(|o| (&o.cell.id, o)).collect();
+    let mut targets = Vec::new();
+    for (id, service) in &config.services {
+        for cell in &service.cells {
+            let Some(address) = cell.address else { continue };
+            let metrics_at = cell.metrics_address.unwrap_or(address);
+            let host = foreign_host(cell, service);
+            targets.push(target(cell.id.clone(), service, address, metrics_at, host, false));
+        }
+        for seen in observed.values().filter(|o| o.cell.service == *id) {
+            let Some(address) = seen.address else { continue };
+            // Before it is warm its answers say nothing of how it will serve.
+            let paused = !matches!(seen.stage, DriverStage::Ready | DriverStage::Failed { .. });
+            let host = driver.and_then(|d| d.usage(&seen.cell.id)).map(|usage| own_host(&usage, service));
+            targets.push(target(seen.cell.id.clone(), service, address, address, host, paused));
+        }
+    }
+    targets
+}
+
+fn target(
+    cell: CellId,
+    service: &model::ServiceConfig,
+    address: SocketAddr,
+    metrics_at: SocketAddr,
+    host: Option<HostTarget>,
+    paused: bool,
+) -> Target {
+    let probe = ProbeTarget {
+        address,
+        path: service.probe.path.clone(),
+        interval: service.probe.interval,
+        timeout: service.probe.timeout,
+        expect: status(service.probe.expect_from)..=status(service.probe.expect_to),
+    };
+    let scrape = service.telemetry.as_ref().map(|telemetry| ScrapeTarget {
+        address: telemetry.port.map_or(metrics_at, |port| SocketAddr::new(metrics_at.ip(), port)),
+        path: telemetry.path.clone(),
+        interval: telemetry.interval,
+        timeout: telemetry.timeout,
+        metrics: telemetry.metrics.iter().map(selector).collect(),
+    });
+    Target { cell, scrape, probe: Some(probe), host, paused }
+}
+
+fn status(code: u32) -> u16 {
+    u16::try_from(code).unwrap_or(599)
+}
+
+fn selector(metric: &model::MetricConfig) -> MetricSelector {
+    MetricSelector {
+        name: metric.name.clone(),
+        labels: metric.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        rename: metric.rename.clone(),
+        family: metric.family,
+        kind: metric.kind,
+        unit: metric.unit.clone(),
+        limit: metric.limit.as_ref().map(|l| l.value),
+        limit_metric: metric.limit_metric.clone(),
+        counter: metric.counter,
+    }
+}
+
+/// How often the kernel is asked: as often as metrics are scraped, or as the cell is probed.
+fn host_interval(service: &model::ServiceConfig) -> std::time::Duration {
+    service.telemetry.as_ref().map_or(service.probe.interval, |t| t.interval.min(service.probe.interval))
+}
+
+fn own_host(usage: &CellUsage, service: &model::ServiceConfig) -> HostTarget {
+    HostTarget {
+        proc_root: PathBuf::from("/proc"),
+        pid: usage.pid.and_then(|pid| u32::try_from(pid).ok()),
+        cgroup: cgroup_dirs(&usage.cgroup_dirs),
+        memory_limit: usage.memory_limit_bytes,
+        interval: host_interval(service),
+    }
+}
+
+fn foreign_host(cell: &model::CellConfig, service: &model::ServiceConfig) -> Option<HostTarget> {
+    let pid = cell
+        .pid_file
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok())
+        .and_then(|text| text.trim().parse().ok());
+    let cgroup = cell.cgroup.clone();
+    (pid.is_some() || cgroup.is_some()).then(|| HostTarget {
+        proc_root: PathBuf::from("/proc"),
+        pid,
+        cgroup: cgroup_dirs(cgroup.as_slice()),
+        memory_limit: None,
+        interval: host_interval(service),
+    })
+}
+
+/// Which directory tells what: on v1 and hybrid hosts each controller has its own.
+fn cgroup_dirs(dirs: &[PathBuf]) -> CgroupDirs {
+    let with = |files: [&str; 2]| {
+        dirs.iter().find(|dir| files.iter().any(|file| Path::new(dir).join(file).exists())).cloned()
+    };
+    CgroupDirs {
+        memory: with(["memory.current", "memory.usage_in_bytes"]),
+        cpu: with(["cpu.max", "cpu.cfs_quota_us"]),
+        cpuacct: with(["cpuacct.usage", "cpuacct.usage"]),
+        pids: with(["pids.current", "pids.current"]),
+    }
+}

@@ -1,0 +1,6 @@
+//! The parts of the `forefend` binary: the command line, the engine's process, the API with its dashboard, the demo.
+
+pub mod api;
+pub mod cli;
+pub mod demo;
+pub mod engine;
