@@ -8,8 +8,8 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    CellId, Effect, EntryKind, LedgerSeq, Prediction, ServiceId, ServiceWeights, Stage, Timestamp, Weight,
-    Windows, World,
+    CellId, Effect, EntryKind, LedgerSeq, Mode, Prediction, ServiceId, ServiceWeights, ShiftReason, Stage,
+    Timestamp, Weight, Windows, World,
     ports::{
         CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route,
         Routing, ServiceRouting, Store, TelemetrySource,
@@ -386,26 +386,43 @@ impl<P: Predictor> Controller<P> {
     }
 
     fn shift_views(&self) -> Vec<ShiftView> {
-        self.kept
-            .memory
-            .shifts
-            .iter()
-            .map(|(from, shift)| ShiftView {
-                service: shift.service.clone(),
-                from: from.clone(),
-                to: shift.mirrors.keys().cloned().collect(),
-                reason: shift.reason,
-                outbound: shift.outbound,
-                moved: shift.moved,
-                target: shift.target,
-                evidence: shift
-                    .mirrors
-                    .values()
-                    .fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e)),
-                bound_by: shift.bound_by.clone(),
-                since: shift.began,
-            })
-            .collect()
+        let waiting = self.kept.memory.asked.iter().filter_map(|cell| self.waiting_view(cell));
+        let running = self.kept.memory.shifts.iter().map(|(from, shift)| ShiftView {
+            service: shift.service.clone(),
+            from: from.clone(),
+            to: shift.mirrors.keys().cloned().collect(),
+            reason: shift.reason,
+            outbound: shift.outbound,
+            moved: shift.moved,
+            target: shift.target,
+            evidence: shift
+                .mirrors
+                .values()
+                .fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e)),
+            bound_by: shift.bound_by.clone(),
+            since: shift.began,
+        });
+        running.chain(waiting).collect()
+    }
+
+    /// A shift that waits for approval: shown, and not begun.
+    fn waiting_view(&self, cell: &CellId) -> Option<ShiftView> {
+        let spec = self.topology.services.values().find(|s| s.cells.contains_key(cell))?;
+        let waits = spec.service.policy.mode == Mode::Approve
+            && !self.kept.approved.contains(cell)
+            && !self.kept.memory.shifts.contains_key(cell);
+        waits.then(|| ShiftView {
+            service: spec.service.id.clone(),
+            from: cell.clone(),
+            to: Vec::new(),
+            reason: ShiftReason::Predicted,
+            outbound: true,
+            moved: Weight::ZERO,
+            target: Weight::ZERO,
+            evidence: forefend_domain::Evidence::default(),
+            bound_by: "approval".to_owned(),
+            since: self.committed_at.unwrap_or_default(),
+        })
     }
 
     fn note(&mut self, service: Option<ServiceId>, kind: EntryKind) {

@@ -131,7 +131,9 @@ fn remember(scene: &Scene<'_>, decision: &mut Decision) {
             );
         }
         mem.held = blind;
-        if let forefend_domain::ObjectiveState::Failed { since } = cell.objective {
+        // A dead process is a failure at once; otherwise the objective must have been broken for as long as the policy
+        // says. One failure is one entry, until the cell was well again.
+        if let Some(since) = failed_since(scene, cell) {
             if !mem.failure_noted {
                 mem.failure_noted = true;
                 let done = decision.memory.shifts.get(id).and_then(|shift| shift.done_at);
@@ -148,6 +150,16 @@ fn remember(scene: &Scene<'_>, decision: &mut Decision) {
             mem.failure_noted = false;
         }
         decision.memory.cells.insert(id.clone(), mem);
+    }
+}
+
+/// Since when the cell has failed, if it has.
+fn failed_since(scene: &Scene<'_>, cell: &CellView) -> Option<forefend_domain::Timestamp> {
+    match cell.objective {
+        forefend_domain::ObjectiveState::Failed { since } => Some(since),
+        forefend_domain::ObjectiveState::Breaking { since } if cell.life == LifeState::Failed => Some(since),
+        _ if cell.life == LifeState::Failed => Some(scene.world.now),
+        _ => None,
     }
 }
 
@@ -205,9 +217,7 @@ fn open_shifts(scene: &Scene<'_>, decision: &mut Decision) {
             continue;
         }
         let mut begun = ShiftMemory::new(scene.service.service.id.clone(), reason, now);
-        if let forefend_domain::ObjectiveState::Failed { since } = cell.objective {
-            begun.failed_since = Some(since);
-        }
+        begun.failed_since = failed_since(scene, cell);
         decision.memory.shifts.insert(id.clone(), begun);
         decision.explain(id, "shift-begins", why(scene, cell, reason));
         decision

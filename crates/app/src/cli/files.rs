@@ -13,9 +13,16 @@ pub(super) fn check(file: &Path, output: Output) -> ExitCode {
                         for hint in config.hints() {
                             println!("hint: {hint}");
                         }
-                        println!("{} is fine: {} services, {} cells", file.display(), config.services.len(), config.cells().len());
+                        println!(
+                            "{} is fine: {} services, {} cells",
+                            file.display(),
+                            config.services.len(),
+                            config.cells().len()
+                        );
                     }
-                    Output::Json => println!("{}", serde_json::json!({ "problems": [], "hints": config.hints() })),
+                    Output::Json => {
+                        println!("{}", serde_json::json!({ "problems": [], "hints": config.hints() }))
+                    }
                 }
                 return ExitCode::SUCCESS;
             }
@@ -44,7 +51,9 @@ pub(super) fn percent(text: &str) -> Result<Weight, String> {
         .strip_suffix('%')
         .and_then(|n| n.trim().parse::<f64>().ok())
         .filter(|n| (0.0..=100.0).contains(n));
-    number.map(|n| Weight::from_share(n / 100.0)).ok_or_else(|| format!("`{text}` is not a share: write it like `25%`"))
+    number
+        .map(|n| Weight::from_share(n / 100.0))
+        .ok_or_else(|| format!("`{text}` is not a share: write it like `25%`"))
 }
 
 #[cfg(test)]

@@ -51,7 +51,10 @@ pub(super) struct StopArguments {
 pub(super) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     super::log_to_stderr();
     let config = arguments.config.canonicalize().map_err(|e| {
-        format!("{}: {e}; name an existing file, or begin with examples/two-nginx.yaml", arguments.config.display())
+        format!(
+            "{}: {e}; name an existing file, or begin with examples/two-nginx.yaml",
+            arguments.config.display()
+        )
     })?;
     if arguments.role == Role::Director {
         return direct(&config);

@@ -85,7 +85,8 @@ fn share(bp: Option<u32>) -> String {
 /// The interval that holds eight of ten outcomes.
 fn fails_in(time: Option<forefend_domain::TimeToFailure>) -> String {
     let Some(time) = time else { return "–".to_owned() };
-    let words = |t: Option<std::time::Duration>| t.map_or("…".to_owned(), |t| format!("{:.0}s", t.as_secs_f64()));
+    let words =
+        |t: Option<std::time::Duration>| t.map_or("…".to_owned(), |t| format!("{:.0}s", t.as_secs_f64()));
     if time.p10.is_none() {
         return "beyond horizon".to_owned();
     }
@@ -107,7 +108,8 @@ pub(super) fn ledger(limit: usize, remote: &Remote) -> Result<(), Failure> {
         println!("{answer}");
         return Ok(());
     }
-    let entries = answer.get("entries").or(Some(&answer)).and_then(Value::as_array).cloned().unwrap_or_default();
+    let entries =
+        answer.get("entries").or(Some(&answer)).and_then(Value::as_array).cloned().unwrap_or_default();
     for entry in entries.iter().rev() {
         println!("{}", line(entry));
     }
@@ -147,7 +149,11 @@ fn line(entry: &Value) -> String {
             None => format!("{} failed", text("cell")),
         },
         "shift-done" => {
-            format!("{} in {:.1} s", text("cell"), entry.get("took_s").and_then(Value::as_f64).unwrap_or_default())
+            format!(
+                "{} in {:.1} s",
+                text("cell"),
+                entry.get("took_s").and_then(Value::as_f64).unwrap_or_default()
+            )
         }
         _ => text("cell"),
     };

@@ -168,7 +168,12 @@ impl Scene<'_> {
         self.watch_until(began, seen, |seen| seen.at_home && seen.rested).await
     }
 
-    async fn watch_for(&mut self, time: Duration, began: Timestamp, seen: &mut Seen) -> Result<(), DemoError> {
+    async fn watch_for(
+        &mut self,
+        time: Duration,
+        began: Timestamp,
+        seen: &mut Seen,
+    ) -> Result<(), DemoError> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.look(began, seen).await?;
@@ -203,7 +208,11 @@ impl Scene<'_> {
         seen.mirror_bp = mirror_bp(shop);
         seen.shifted |= seen.mirror_bp > 0 || snapshot.shifts.iter().any(|s| s.moved.bp() > 0);
         seen.at_home = snapshot.shifts.is_empty() && is_home(shop);
-        seen.rested = shop.cells.values().filter(|c| c.cell.role == CellRole::Synthetic).all(|c| c.life == LifeState::Idle);
+        seen.rested = shop
+            .cells
+            .values()
+            .filter(|c| c.cell.role == CellRole::Synthetic)
+            .all(|c| c.life == LifeState::Idle);
         let entries = self.stage.ledger().await?;
         if let Some((since, lead)) = failure(&entries, began) {
             seen.failed_since = Some(since);
@@ -254,7 +263,8 @@ impl Drop for TemporaryDir {
 
 fn tempfile_dir() -> Result<TemporaryDir, DemoError> {
     let template = std::env::temp_dir().join("forefend-demo-XXXXXX");
-    let dir = nix::unistd::mkdtemp(&template).map_err(|e| DemoError::new(format!("{}: {e}", template.display())))?;
+    let dir = nix::unistd::mkdtemp(&template)
+        .map_err(|e| DemoError::new(format!("{}: {e}", template.display())))?;
     // Cells run under users of their own and must reach their directories within.
     let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
     std::fs::set_permissions(&dir, mode)?;

@@ -49,7 +49,16 @@ impl Report {
     pub fn table(&self) -> String {
         let mut out = format!(
             "\n{:16} {:11} {:>9} {:>7} {:>6} {:>6} {:>8} {:>9} {:>8} {:>9}\n",
-            "ACT", "PREDICTION", "REQUESTS", "FAILED", "SLOW", "TWICE", "P99 ms", "LEAD s", "SHIFTED", "RETURNED"
+            "ACT",
+            "PREDICTION",
+            "REQUESTS",
+            "FAILED",
+            "SLOW",
+            "TWICE",
+            "P99 ms",
+            "LEAD s",
+            "SHIFTED",
+            "RETURNED"
         );
         for act in &self.acts {
             for (how, figures) in [("on", &act.predictive), ("off", &act.reactive)] {

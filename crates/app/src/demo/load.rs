@@ -191,7 +191,8 @@ async fn ask(
     if connection.as_ref().is_none_or(|c| c.is_closed()) {
         let stream = TcpStream::connect(shared.target).await.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+        let (sender, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
         tokio::spawn(async move {
             // Its end shows in the next request.
             let _ = driver.await;

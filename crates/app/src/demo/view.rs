@@ -48,7 +48,12 @@ impl View {
     }
 
     /// Tells what is new, and draws the block.
-    pub(crate) fn draw(&mut self, snapshot: &Snapshot, shop: &ServiceView, (requests, failed, slow): (u64, u64, u64)) {
+    pub(crate) fn draw(
+        &mut self,
+        snapshot: &Snapshot,
+        shop: &ServiceView,
+        (requests, failed, slow): (u64, u64, u64),
+    ) {
         for e in &snapshot.plan.explanations {
             let line = format!("   {} {}: {}", e.cell, e.what, e.why);
             if self.told.insert(format!("{} {line}", snapshot.tick)) {

@@ -8,7 +8,7 @@ use std::{
 use forefend_cells::{AcceptMissing, Protection};
 use forefend_config::{Config, model};
 use forefend_control::{CellSpec, ServiceSpec, Topology};
-use forefend_domain::{ServiceId, ServiceWeights};
+use forefend_domain::ServiceId;
 use forefend_traffic::{Ejection, HealthCheck, Protocol, RetryBudget, ServiceSettings, Sticky};
 
 use super::EngineError;
@@ -110,14 +110,27 @@ pub(crate) fn tokens(config: &Config) -> Result<Vec<Token>, EngineError> {
         .iter()
         .map(|token| {
             let secret = match (&token.env, &token.file) {
-                (Some(name), _) => std::env::var(name)
-                    .map_err(|_| EngineError::Token(format!("api.tokens: the variable {name} of token `{}` is not set", token.name)))?,
+                (Some(name), _) => std::env::var(name).map_err(|_| {
+                    EngineError::Token(format!(
+                        "api.tokens: the variable {name} of token `{}` is not set",
+                        token.name
+                    ))
+                })?,
                 (None, Some(path)) => std::fs::read_to_string(path)
-                    .map_err(|e| EngineError::Token(format!("api.tokens: {} of token `{}`: {e}", path.display(), token.name)))?
+                    .map_err(|e| {
+                        EngineError::Token(format!(
+                            "api.tokens: {} of token `{}`: {e}",
+                            path.display(),
+                            token.name
+                        ))
+                    })?
                     .trim_end()
                     .to_owned(),
                 (None, None) => {
-                    return Err(EngineError::Token(format!("api.tokens: token `{}` has neither env nor file", token.name)));
+                    return Err(EngineError::Token(format!(
+                        "api.tokens: token `{}` has neither env nor file",
+                        token.name
+                    )));
                 }
             };
             let role = match token.role {

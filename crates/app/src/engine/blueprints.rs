@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use forefend_cells::{
-    Blueprint, BlueprintError, BlueprintSource, CheckedBlueprint, Dependency, EnvReference, EnvValue, Image, InMemoryBlueprints,
-    Network, Readiness, Replay, ReplayMethod, Resources, WarmUp,
+    Blueprint, BlueprintError, BlueprintSource, CheckedBlueprint, Dependency, EnvReference, EnvValue, Image,
+    InMemoryBlueprints, Network, Readiness, Replay, ReplayMethod, Resources, WarmUp,
 };
 use forefend_config::{Config, model};
 use forefend_domain::{BlueprintName, Bytes, Probability, ports::PortError};
@@ -80,10 +80,7 @@ fn blueprint(name: &BlueprintName, written: &model::BlueprintConfig) -> Blueprin
                 (name.clone(), dependency)
             })
             .collect(),
-        network: Network {
-            port: written.network.port,
-            connect_ports: written.network.connect_ports.clone(),
-        },
+        network: Network { port: written.network.port, connect_ports: written.network.connect_ports.clone() },
         resources: Resources {
             memory: Bytes(written.resources.memory.0),
             cpu_share: f64::from(written.resources.cpu.milli_cores) / 1_000.0,

@@ -149,7 +149,9 @@ pub(crate) fn hello(state_dir: &Path) -> Result<(), forefend_domain::ports::Port
 
 /// Returns when the process of the pid file has ended, or is not there.
 fn wait_for_end(state_dir: &Path, stop: &AtomicBool) {
-    let pid = std::fs::read_to_string(state_dir.join("director.pid")).ok().and_then(|t| t.trim().parse::<i32>().ok());
+    let pid = std::fs::read_to_string(state_dir.join("director.pid"))
+        .ok()
+        .and_then(|t| t.trim().parse::<i32>().ok());
     let Some(fd) = pid.and_then(pidfd) else { return };
     while !stop.load(Ordering::SeqCst) {
         let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];

@@ -15,13 +15,17 @@ impl DataGate for DeclaredGate {
             DataPolicy::Stateless => {
                 DataGateView { open: true, lag: None, why: "cells share no state".to_owned() }
             }
-            DataPolicy::Pinned => {
-                DataGateView { open: false, lag: None, why: "the policy pins the data to its cell".to_owned() }
-            }
+            DataPolicy::Pinned => DataGateView {
+                open: false,
+                lag: None,
+                why: "the policy pins the data to its cell".to_owned(),
+            },
             DataPolicy::Lag { metric, rpo } => {
                 let latest = windows.and_then(|w| w.metrics.get(metric)).and_then(|m| m.latest());
                 match latest {
-                    Some((age, seconds)) if age <= MOST_STEPS_OLD && seconds >= 0.0 && seconds.is_finite() => {
+                    Some((age, seconds))
+                        if age <= MOST_STEPS_OLD && seconds >= 0.0 && seconds.is_finite() =>
+                    {
                         let lag = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
                         let open = lag <= *rpo;
                         let why = format!("{metric} is {seconds:.3} s, the limit {:.3} s", rpo.as_secs_f64());
@@ -41,7 +45,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use forefend_domain::{
-        CellId, CellRole, Family, MetricKind, MetricName, MetricWindow, RegionId, Sample, ServiceId, Timestamp, Weight, ZoneId,
+        CellId, CellRole, Family, MetricKind, MetricName, MetricWindow, RegionId, Sample, ServiceId,
+        Timestamp, Weight, ZoneId,
     };
 
     use super::*;

@@ -7,8 +7,8 @@ use forefend_config::Config;
 use forefend_domain::{
     CellId, ServiceId, Timestamp, Windows,
     ports::{
-        CellCommand, CellDriver, CellObservation, CellReport, Clock, DataPlane, DataPlaneReport, PortError, ProbeOutcome,
-        Routing, TelemetrySource,
+        CellCommand, CellDriver, CellObservation, CellReport, Clock, DataPlane, DataPlaneReport, PortError,
+        ProbeOutcome, Routing, TelemetrySource,
     },
 };
 use forefend_telemetry::{Collector, catalogue};

@@ -104,11 +104,9 @@ impl Engine {
         let topology = assemble::topology(&config);
         let controller = Controller::new(predictor, topology, assemble::probe_timing(&config), &mut store)?;
         let reader = store.reader();
-        let history = Arc::new(
-            MemoryHistory::new(HISTORY_POINTS, 0, config.engine.tick).with_ledger(move |before, limit| {
-                reader.page(before.map(LedgerSeq), limit).map_err(|e| e.to_string())
-            }),
-        );
+        let history = Arc::new(MemoryHistory::new(HISTORY_POINTS, 0, config.engine.tick).with_ledger(
+            move |before, limit| reader.page(before.map(LedgerSeq), limit).map_err(|e| e.to_string()),
+        ));
         let (snapshots, watched_snapshots) = watch::channel(Arc::new(empty_snapshot(&clock)));
         let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING);
         let (stop, stopping) = watch::channel(false);
@@ -212,7 +210,10 @@ impl Engine {
             Look::Same => return,
             Look::Wrong(errors) => {
                 tracing::error!("the changed configuration is wrong and the old one stays:\n{errors}");
-                let what = format!("a changed configuration was refused: {}", errors.lines().next().unwrap_or_default());
+                let what = format!(
+                    "a changed configuration was refused: {}",
+                    errors.lines().next().unwrap_or_default()
+                );
                 self.controller.set_topology(assemble::topology(&self.config.borrow()), what);
                 return;
             }
@@ -276,7 +277,8 @@ fn cell_driver(
         accept_missing: assemble::accept_missing(config, options.accept_missing_protections),
         ..SandboxOptions::new(state_dir)
     };
-    let driver = SandboxDriver::new(sandbox, Arc::clone(blueprints) as Arc<dyn forefend_cells::BlueprintSource>)?;
+    let driver =
+        SandboxDriver::new(sandbox, Arc::clone(blueprints) as Arc<dyn forefend_cells::BlueprintSource>)?;
     for (protection, why) in &driver.protections().missing {
         tracing::warn!("this host lacks {protection} ({why}); {}", protection.lost());
     }
@@ -388,7 +390,11 @@ enum Woken {
     Stop,
 }
 
-async fn wait(commands: &mut mpsc::Receiver<OperatorRequest>, signals: &mut Signals, until: Instant) -> Woken {
+async fn wait(
+    commands: &mut mpsc::Receiver<OperatorRequest>,
+    signals: &mut Signals,
+    until: Instant,
+) -> Woken {
     tokio::select! {
         biased;
         () = signals.any() => Woken::Stop,

@@ -9,7 +9,9 @@ use std::{
 use forefend_cells::{CellUsage, SandboxDriver};
 use forefend_config::{Config, model};
 use forefend_domain::{CellId, ports::CellObservation, ports::DriverStage};
-use forefend_telemetry::{HostTarget, MetricSelector, ProbeTarget, ScrapeTarget, Target, host::cgroup::CgroupDirs};
+use forefend_telemetry::{
+    HostTarget, MetricSelector, ProbeTarget, ScrapeTarget, Target, host::cgroup::CgroupDirs,
+};
 
 /// A target for every cell that listens somewhere.
 pub(crate) fn targets(
@@ -17,7 +19,8 @@ pub(crate) fn targets(
     observations: &[CellObservation],
     driver: Option<&SandboxDriver>,
 ) -> Vec<Target> {
-    let observed: BTreeMap<&CellId, &CellObservation> = observations.iter().map(|o| (&o.cell.id, o)).collect();
+    let observed: BTreeMap<&CellId, &CellObservation> =
+        observations.iter().map(|o| (&o.cell.id, o)).collect();
     let mut targets = Vec::new();
     for (id, service) in &config.services {
         for cell in &service.cells {
