@@ -116,6 +116,28 @@ pub(super) fn ledger(limit: usize, remote: &Remote) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a decision without explanations does: the small steps of a return, a cell put to rest.
+fn effects(entry: &Value) -> String {
+    let all = entry.get("effects").and_then(Value::as_array).cloned().unwrap_or_default();
+    let words = all.iter().map(|effect| {
+        let name = effect.get("effect").and_then(Value::as_str).unwrap_or("?");
+        let weights = effect.get("weights").cloned().and_then(|w| serde_json::from_value(w).ok());
+        let weights: Option<forefend_domain::ServiceWeights> = weights;
+        match (weights, effect.get("cell")) {
+            (Some(weights), _) => {
+                let shares = weights.shares().into_iter().filter(|(_, share)| *share > 0.0);
+                let shares: Vec<String> =
+                    shares.map(|((_, cell), share)| format!("{cell} {:.1}%", share * 100.0)).collect();
+                format!("weights: {}", shares.join(", "))
+            }
+            (None, Some(Value::String(cell))) => format!("{name} {cell}"),
+            (None, Some(cell)) => format!("{name} {}", cell.get("id").and_then(Value::as_str).unwrap_or("?")),
+            (None, None) => name.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 /// One entry in one line, or a few for a decision with several reasons.
 fn line(entry: &Value) -> String {
     let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -137,7 +159,7 @@ fn line(entry: &Value) -> String {
                     .join("\n                         ")
             })
             .filter(|words| !words.is_empty())
-            .unwrap_or_else(|| "effects without a word".to_owned()),
+            .unwrap_or_else(|| effects(entry)),
         "engine" => text("what"),
         "operator" => format!("{} {}", text("who"), text("what")),
         "shift-began" => format!("{} ({})", text("cell"), text("reason")),

@@ -84,11 +84,25 @@ async fn play(arguments: &DemoArguments) -> Result<Report, DemoError> {
     let wanted: Vec<script::Act> = letters.iter().filter_map(|c| script::Act::from_letter(*c)).collect();
     tokio::select! {
         report = acts::play_all(arguments, &wanted) => report,
-        signal = tokio::signal::ctrl_c() => {
-            let _ = signal;
-            Err(DemoError::new("interrupted; everything that was started is being stopped"))
+        told = told_to_end() => {
+            told?;
+            Err(DemoError::new("interrupted; everything that was started has been stopped"))
         }
     }
+}
+
+/// Returns at Ctrl-C, at SIGTERM, and when the terminal goes away.
+async fn told_to_end() -> Result<(), DemoError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// The demo could not be played.
