@@ -20,6 +20,12 @@ const NEEDED: &[Package] = &[
         needed_for: "tests with an unmodified third-party server",
     },
     Package {
+        programs: &["python3"],
+        debian: "python3",
+        needed_for: "the example of a service made from a blueprint",
+    },
+    Package { programs: &["pgrep"], debian: "procps", needed_for: "tests that look for processes" },
+    Package {
         programs: &["chromium", "google-chrome"],
         debian: "chromium",
         needed_for: "tests of the dashboard",

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -8,8 +9,8 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    CellId, Effect, EntryKind, LedgerSeq, Mode, Prediction, ServiceId, ServiceWeights, ShiftReason, Stage,
-    Timestamp, Weight, Windows, World,
+    Cell, CellId, Effect, EntryKind, LedgerSeq, Mode, Prediction, ServiceId, ServiceWeights, ShiftReason,
+    Stage, Timestamp, Weight, Windows, World,
     ports::{
         CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route,
         Routing, ServiceRouting, Store, TelemetrySource,
@@ -66,6 +67,9 @@ pub struct Controller<P> {
     kept: Persisted,
     committed_at: Option<Timestamp>,
     routing: Option<Routing>,
+    /// Where cells were last seen to listen. A cell that is made again keeps its place in the routing meanwhile, so that
+    /// traffic of others, and its own on the way elsewhere, is not held up.
+    addresses: BTreeMap<CellId, (Cell, SocketAddr)>,
     /// Entries that wait for the next commit: refusals of effects, and what the engine did.
     pending: Vec<(Option<ServiceId>, EntryKind)>,
     tick: u64,
@@ -97,6 +101,7 @@ impl<P: Predictor> Controller<P> {
             kept,
             committed_at: None,
             routing: None,
+            addresses: BTreeMap::new(),
             pending: vec![(None, EntryKind::Engine { what: "started".to_owned() })],
             tick: 0,
         })
@@ -349,26 +354,35 @@ impl<P: Predictor> Controller<P> {
             if weights.regions().is_empty() {
                 continue;
             }
-            let addresses = addresses(spec, observations);
+            self.addresses.extend(addresses(spec, observations));
+            let exists = |cell: &CellId| world.services.get(id).is_some_and(|s| s.cells.contains_key(cell));
+            self.addresses.retain(|cell, (known, _)| known.service != *id || exists(cell));
+            let addresses: BTreeMap<&CellId, &(Cell, SocketAddr)> =
+                self.addresses.iter().filter(|(_, (cell, _))| cell.service == *id).collect();
             let missing: Vec<String> = weights
                 .shares()
                 .into_iter()
-                .filter(|((_, cell), share)| *share > 0.0 && !addresses.contains_key(cell))
+                .filter(|((_, cell), share)| *share > 0.0 && !addresses.contains_key(&cell))
                 .map(|((_, cell), _)| cell.to_string())
                 .collect();
             if !missing.is_empty() {
                 if changes {
                     degraded.push(format!("{id} waits for {} to listen", missing.join(", ")));
                 }
-                // What the data plane has of it stays as it is.
-                if let Some(last) = self.routing.as_ref().and_then(|r| r.services.get(id)) {
-                    services.insert(id.clone(), last.clone());
+                // What the data plane has of it stays as it applies it.
+                let last = self.routing.as_ref().and_then(|r| r.services.get(id)).cloned();
+                if let (Some(last), Some(weights)) = (last, effective()) {
+                    services.insert(id.clone(), ServiceRouting { cells: last.cells, weights });
                 }
                 continue;
             }
             let cells = addresses
                 .into_values()
-                .map(|(cell, address)| Route { cell: cell.id, region: cell.region, address })
+                .map(|(cell, address)| Route {
+                    cell: cell.id.clone(),
+                    region: cell.region.clone(),
+                    address: *address,
+                })
                 .collect();
             services.insert(id.clone(), ServiceRouting { cells, weights });
         }

@@ -112,6 +112,7 @@ fn bootstrap(setup: &Setup<'_>) -> Value {
         "codec_type": codec,
         // None of the others makes identifiers.
         "generate_request_id": false,
+        "use_remote_address": true,
         "http_filters": [{
             "name": "envoy.filters.http.router",
             "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },

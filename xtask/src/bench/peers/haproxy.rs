@@ -41,6 +41,7 @@ fn text(setup: &Setup<'_>) -> String {
          defaults\n\
          \x20 mode http\n\
          \x20 http-reuse always\n\
+         \x20 option forwardfor\n\
          \x20 timeout connect 1s\n\
          \x20 timeout client 60s\n\
          \x20 timeout server 30s\n\

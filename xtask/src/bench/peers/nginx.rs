@@ -74,6 +74,7 @@ fn text(setup: &Setup<'_>, cells: &[Cell]) -> String {
          keepalive_timeout 60s;\nkeepalive_requests 100000000;\n\
          upstream cells {{\n{servers}keepalive 128;\nkeepalive_requests 100000000;\n}}\n\
          proxy_http_version 1.1;\nproxy_set_header Connection \"\";\n\
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
          server {{\nlisten {}{http2} backlog=4096;\n\
          location / {{\nproxy_pass http://cells;\n{reads}}}\n{writes}}}\n}}\n",
         setup.listen

@@ -1,0 +1,253 @@
+//! The loop keeps its promises towards the store, the data plane and the operator.
+
+mod support;
+
+use forefend_control::{ControllerError, OperatorCommand, OperatorRefusal};
+use forefend_domain::{EntryKind, Mode, ShiftReason, Timestamp, Weight, ports::Store};
+use forefend_store::{CommitFault, MemoryStore};
+use support::{Happening, Setup, id, start, topology, wanted_weights};
+
+/// In auto mode, at home, and with nothing foreseen.
+fn at_home() -> Setup {
+    let mut setup = Setup::new(Mode::Auto);
+    setup.until("it is at home", |s, _| s.share("north") == 0.5 && s.share("south") == 0.5);
+    setup
+}
+
+#[test]
+fn a_shift_goes_from_prediction_to_read_back_and_home_again() {
+    let mut setup = at_home();
+    setup.at_risk("north", 0.9);
+    setup.until("all of it is away", |s, _| s.share("north") == 0.0);
+    let snapshot = setup.tick();
+    assert_eq!(snapshot.shifts[0].moved, Weight::FULL, "as read back");
+    assert!(snapshot.degraded.is_empty(), "{:?}", snapshot.degraded);
+    setup.at_risk("north", 0.0);
+    for _ in 0..4 {
+        setup.ticks(200);
+    }
+    setup.until("it is home", |s, snapshot| s.share("north") == 0.5 && snapshot.shifts.is_empty());
+    let kinds: Vec<_> = setup.entries().into_iter().map(|e| e.kind).collect();
+    let place = |is: &dyn Fn(&EntryKind) -> bool| kinds.iter().position(is);
+    let began = place(&|k| matches!(k, EntryKind::ShiftBegan { reason: ShiftReason::Predicted, .. }));
+    let done = place(&|k| matches!(k, EntryKind::ShiftDone { .. }));
+    let returned = place(&|k| matches!(k, EntryKind::Returned { .. }));
+    let judged = place(&|k| matches!(k, EntryKind::Judged { .. }));
+    assert!(began.is_some() && began < done && done < returned && returned < judged, "{kinds:#?}");
+}
+
+#[test]
+fn everything_is_in_the_ledger_before_it_is_done() {
+    let mut setup = at_home();
+    setup.at_risk("north", 0.9);
+    setup.until("all of it is away", |s, _| s.share("north") == 0.0);
+    let mut written = Vec::new();
+    let mut applied = 0;
+    for happening in setup.log() {
+        match happening {
+            Happening::Written(entry) => written.extend(wanted_weights(&entry).cloned()),
+            Happening::Applied(weights) => {
+                applied += 1;
+                // The newest decision that was written, not just any.
+                assert_eq!(written.last(), Some(&weights));
+            }
+            Happening::Commanded(command) => panic!("nobody asked for {command:?}"),
+        }
+    }
+    assert!(applied >= 4, "home and the steps: {applied}");
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_done() {
+    let mut setup = at_home();
+    setup.at_risk("north", 0.9);
+    let deeds = setup.deeds();
+    setup.store.set_unreachable(true);
+    // Once there is something to write it says so, and goes on saying so.
+    let says_so = |s: &forefend_control::Snapshot| s.degraded.iter().any(|d| d.contains("nothing was done"));
+    setup.until("it says so", |_, snapshot| says_so(snapshot));
+    for _ in 0..20 {
+        let snapshot = setup.tick();
+        assert!(says_so(&snapshot), "{:?}", snapshot.degraded);
+    }
+    assert_eq!(setup.deeds(), deeds);
+    assert_eq!(setup.share("north"), 0.5);
+    setup.store.set_unreachable(false);
+    setup.until("then it is done", |s, _| s.share("north") == 0.0);
+}
+
+#[test]
+fn a_commit_whose_answer_was_lost_does_no_harm() {
+    let mut setup = at_home();
+    setup.at_risk("north", 0.9);
+    for _ in 0..6 {
+        setup.store.fail_next_commit(CommitFault::After);
+        setup.ticks(2);
+    }
+    setup.until("all of it is away", |s, _| s.share("north") == 0.0);
+    assert!((setup.share("spare") - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn without_the_data_plane_it_holds_and_says_so() {
+    let mut setup = at_home();
+    setup.at_risk("north", 0.9);
+    setup.until("the canary is out", |s, _| s.share("spare") > 0.0);
+    let before = (setup.deeds(), setup.share("spare"));
+    setup.state.borrow_mut().data_plane_answers = false;
+    for _ in 0..20 {
+        let snapshot = setup.tick();
+        assert!(snapshot.degraded.iter().any(|d| d.contains("data plane")), "{:?}", snapshot.degraded);
+        assert!(snapshot.world.services["shop"].effective.is_none(), "not seen is not zero");
+    }
+    assert_eq!((setup.deeds(), setup.share("spare")), before);
+    setup.state.borrow_mut().data_plane_answers = true;
+    setup.until("it goes on", |s, _| s.share("north") == 0.0);
+}
+
+#[test]
+fn a_restarted_engine_goes_on_without_moving_anybody() {
+    let mut setup = at_home();
+    setup.at_risk("north", 0.9);
+    setup.until("half is away", |s, _| s.share("north") <= 0.25 && s.share("north") > 0.0);
+    let weights = setup.state.borrow().applied.services["shop"].weights.clone();
+    let began =
+        |s: &mut Setup| s.entries().iter().filter(|e| matches!(e.kind, EntryKind::ShiftBegan { .. })).count();
+    assert_eq!(began(&mut setup), 1);
+    setup.restart();
+    let snapshot = setup.tick();
+    assert_eq!(setup.state.borrow().applied.services["shop"].weights, weights, "nobody was moved");
+    assert_eq!(snapshot.shifts.len(), 1, "it knows of the shift");
+    assert!(snapshot.shifts[0].outbound);
+    assert!(snapshot.shifts[0].evidence.requests > 0, "and what the mirror has earned");
+    let mut least = setup.share("north");
+    setup.until("it is finished", |s, _| s.share("north") == 0.0);
+    least = least.min(setup.share("north"));
+    assert_eq!(least, 0.0);
+    assert_eq!(began(&mut setup), 1, "it was not begun a second time");
+}
+
+#[test]
+fn a_freeze_outlives_the_engine() {
+    let mut setup = at_home();
+    setup.command(OperatorCommand::Freeze).unwrap();
+    setup.restart();
+    assert!(setup.controller.is_frozen());
+    setup.at_risk("north", 0.9);
+    let deeds = setup.deeds();
+    setup.ticks(20);
+    // The first tick after a start may tell the data plane again what it has; nothing else may happen.
+    assert!(setup.deeds() <= deeds + 1);
+    assert_eq!(setup.share("north"), 0.5);
+    setup.command(OperatorCommand::Unfreeze).unwrap();
+    setup.until("it goes on", |s, _| s.share("north") == 0.0);
+}
+
+#[test]
+fn a_memory_of_another_format_is_refused_with_a_remedy() {
+    let mut setup = at_home();
+    setup.ticks(10);
+    let memory = String::from_utf8(setup.store.memory().unwrap().unwrap()).unwrap();
+    assert!(memory.contains("\"format\":1"), "{memory}");
+    for (bytes, expected) in [
+        (memory.replace("\"format\":1", "\"format\":2"), "format 2"),
+        ("{\"format\":1}".to_owned(), "missing field"),
+        ("not at all".to_owned(), "expected"),
+        (String::new(), "EOF"),
+    ] {
+        let mut store = MemoryStore::default();
+        store.commit(Timestamp::from_unix_ms(1), &[], bytes.as_bytes()).unwrap();
+        let refused = start(&topology(Mode::Auto), &mut store).expect_err("it was taken");
+        assert!(matches!(refused, ControllerError::Memory(_)));
+        let text = refused.to_string();
+        assert!(text.contains(expected) && text.contains("start the version that wrote it"), "{text}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_refused() {
+    let mut store = MemoryStore::default();
+    store.set_unreachable(true);
+    assert!(matches!(start(&topology(Mode::Auto), &mut store), Err(ControllerError::Store(_))));
+}
+
+// ── operators ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn commands_that_make_no_sense_are_refused_and_change_nothing() {
+    let mut setup = at_home();
+    let before = (setup.entries().len(), setup.store.memory().unwrap());
+    let weight = Weight::FULL;
+    let nobody = id("nobody");
+    assert_eq!(
+        setup.command(OperatorCommand::Shift { cell: nobody.clone(), weight }),
+        Err(OperatorRefusal::NoSuchCell(nobody.clone()))
+    );
+    assert_eq!(
+        setup.command(OperatorCommand::EndShift { cell: nobody.clone() }),
+        Err(OperatorRefusal::NoSuchCell(nobody.clone()))
+    );
+    assert_eq!(
+        setup.command(OperatorCommand::Approve { cell: nobody.clone() }),
+        Err(OperatorRefusal::NoSuchCell(nobody))
+    );
+    let spare = id("spare");
+    assert_eq!(
+        setup.command(OperatorCommand::Shift { cell: spare.clone(), weight }),
+        Err(OperatorRefusal::NothingToMove(spare))
+    );
+    let north = id("north");
+    assert_eq!(
+        setup.command(OperatorCommand::Approve { cell: north.clone() }),
+        Err(OperatorRefusal::NotAsked(north))
+    );
+    assert_eq!((setup.entries().len(), setup.store.memory().unwrap()), before);
+}
+
+#[test]
+fn a_command_that_cannot_be_written_down_does_not_count() {
+    let mut setup = at_home();
+    setup.store.set_unreachable(true);
+    assert!(matches!(setup.command(OperatorCommand::Freeze), Err(OperatorRefusal::NotWritten(_))));
+    assert!(!setup.controller.is_frozen());
+    setup.store.set_unreachable(false);
+    setup.command(OperatorCommand::Freeze).unwrap();
+    assert!(setup.controller.is_frozen());
+    let last = setup.entries().pop().unwrap();
+    assert_eq!(last.kind, EntryKind::Operator { who: "ada".into(), what: "froze everything".into() });
+}
+
+#[test]
+fn an_operators_shift_moves_holds_and_ends() {
+    let mut setup = at_home();
+    let north = id("north");
+    let weight = Weight::from_bp(2_000).unwrap();
+    setup.command(OperatorCommand::Shift { cell: north.clone(), weight }).unwrap();
+    setup.until("a fifth is away", |s, _| (s.share("north") - 0.4).abs() < 1e-9);
+    setup.ticks(20);
+    assert!((setup.share("north") - 0.4).abs() < 1e-9);
+    setup.command(OperatorCommand::EndShift { cell: north }).unwrap();
+    setup.until("it is home", |s, snapshot| s.share("north") == 0.5 && snapshot.shifts.is_empty());
+}
+
+#[test]
+fn an_approval_is_waited_for_and_counts_once() {
+    let mut setup = Setup::new(Mode::Approve);
+    setup.until("it is at home", |s, _| s.share("north") == 0.5);
+    setup.at_risk("north", 0.9);
+    setup.ticks(20);
+    assert_eq!(setup.share("north"), 0.5);
+    let snapshot = setup.tick();
+    assert_eq!(snapshot.shifts[0].bound_by, "approval");
+    setup.command(OperatorCommand::Approve { cell: id("north") }).unwrap();
+    setup.until("all of it is away", |s, _| s.share("north") == 0.0);
+    setup.at_risk("north", 0.0);
+    for _ in 0..4 {
+        setup.ticks(200);
+    }
+    setup.until("it is home", |s, snapshot| s.share("north") == 0.5 && snapshot.shifts.is_empty());
+    setup.ticks(1_300);
+    setup.at_risk("north", 0.9);
+    setup.ticks(20);
+    assert_eq!(setup.share("north"), 0.5, "the next shift needs an approval of its own");
+}
