@@ -181,11 +181,17 @@ fn open_shifts(scene: &Scene<'_>, decision: &mut Decision) {
         let id = &cell.cell.id;
         let resting =
             decision.memory.cells.get(id).and_then(|m| m.refractory_until).is_some_and(|until| now < until);
+        // Hits are remembered; what is begun on them must rest on something that is foreseen now.
+        let grounded = scene.predictions.get(id).is_some_and(|p| p.basis != forefend_domain::Basis::Prior);
+        // What a cell carries for others leaves it first; then how much of its own traffic is where can be seen.
+        let carries = decision.memory.shifts.iter().any(|(from, s)| from != id && s.carriers.contains(id));
         let reason = if scene.has_failed(cell) {
             Some(ShiftReason::Failed)
+        } else if carries && !decision.memory.shifts.contains_key(id) {
+            None
         } else if scene.world.requested.get(id).is_some_and(|w| *w > Weight::ZERO) {
             Some(ShiftReason::Operator)
-        } else if trigger_holds(scene, &decision.memory, id) && !resting {
+        } else if grounded && trigger_holds(scene, &decision.memory, id) && !resting {
             Some(ShiftReason::Predicted)
         } else if shift::needs_relief(scene, cell) && !resting {
             Some(ShiftReason::Relief)
@@ -292,6 +298,7 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
         .filter(|(_, shift)| shift.service == scene.service.service.id)
         .map(|(id, _)| id.clone())
         .collect();
+    shift::reclaim(scene, effective, &mut decision.memory);
     let mut taken = BTreeSet::new();
     for id in ours {
         let home = scene.home_share(&id);
@@ -309,6 +316,7 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
             *shares.entry(mirror).or_default() += share;
         }
     }
+    spare_the_sick(scene, effective, &decision.memory, &mut shares);
     let located = shares
         .into_iter()
         .filter_map(|(id, share)| {
@@ -321,6 +329,50 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
         && !same_weights(&weights, effective)
     {
         decision.plan.effects.push(Effect::SetWeights { service: scene.service.service.id.clone(), weights });
+    }
+}
+
+/// What would go home to a cell that has failed stays where it is seen. The last resort: when weights were applied late
+/// and several cells have failed, whose traffic a mirror carries can't always be told.
+fn spare_the_sick(
+    scene: &Scene<'_>,
+    effective: &ServiceWeights,
+    memory: &Memory,
+    shares: &mut BTreeMap<CellId, f64>,
+) {
+    let is_away = |id: &CellId| memory.shifts.get(id).is_some_and(|s| s.moved > Weight::ZERO);
+    let sick: BTreeSet<CellId> = scene
+        .home_cells()
+        .filter(|c| scene.has_failed(c) && is_away(&c.cell.id))
+        .map(|c| c.cell.id.clone())
+        .collect();
+    let mut homeless = 0.0;
+    for id in &sick {
+        let share = shares.entry(id.clone()).or_default();
+        let growth = (*share - effective.share(id)).max(0.0);
+        *share -= growth;
+        homeless += growth;
+    }
+    if homeless < 1e-9 {
+        return;
+    }
+    let seen = effective.shares().into_iter().map(|((_, id), share)| (id, share));
+    let losers: Vec<(CellId, f64)> = seen
+        .filter(|(id, _)| !sick.contains(id) && scene.service.cells.contains_key(id))
+        .map(|(id, share)| (id.clone(), share - shares.get(&id).copied().unwrap_or(0.0)))
+        .filter(|(_, loss)| *loss > 0.0)
+        .collect();
+    let lost: f64 = losers.iter().map(|(_, loss)| loss).sum();
+    if lost < homeless {
+        // Nobody is there to keep all of it: its carriers are gone. Then it goes home, and the data plane's ejection
+        // has the word.
+        let excess = homeless - lost.max(0.0);
+        let each = excess / sick.len() as f64;
+        sick.iter().for_each(|id| *shares.entry(id.clone()).or_default() += each);
+        homeless -= excess;
+    }
+    for (id, loss) in losers {
+        *shares.entry(id).or_default() += homeless * loss / lost;
     }
 }
 

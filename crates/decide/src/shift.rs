@@ -47,8 +47,14 @@ pub(crate) fn advance(
     turn(scene, from, &mut shift, decision);
 
     let in_motion = engaged(&decision.memory).chain(taken).cloned().collect();
-    let carrying: BTreeSet<CellId> =
-        shift.carriers.iter().filter(|m| effective.share(m) > scene.home_share(m)).cloned().collect();
+    // A mirror whose own traffic is away has less than at home and may carry all the same.
+    let has_left = |m: &CellId| decision.memory.shifts.contains_key(m);
+    let carrying: BTreeSet<CellId> = shift
+        .carriers
+        .iter()
+        .filter(|m| effective.share(m) > scene.home_share(m) || has_left(m))
+        .cloned()
+        .collect();
     let (fit, why_not) = mirrors::candidates(
         scene.world,
         scene.service,
@@ -67,7 +73,14 @@ pub(crate) fn advance(
     let desire = desire(scene, from, &shift, rolled_back);
     let mut allowed = allowed_shares(scene, &fit, &shift, effective, home, desire);
     if scene.has_failed(from) {
-        hold_on(scene, effective, &carrying, &mut allowed);
+        let (plain, left): (Vec<&CellId>, Vec<&CellId>) =
+            carrying.iter().filter(|m| !taken.contains(*m)).partition(|m| !has_left(m));
+        let has = |m: &CellId| (effective.share(m) - scene.home_share(m)).max(0.0);
+        let mut holders: Vec<(&CellId, f64)> = plain.into_iter().map(|m| (m, has(m))).collect();
+        // What is away and not seen at the others is at those.
+        let rest = shift.moved.share() * home - holders.iter().map(|(_, has)| has).sum::<f64>();
+        holders.extend(left.first().map(|m| (*m, rest.max(0.0))));
+        hold_on(scene, &holders, &mut allowed);
     }
     let mut bound = Bound { share: desire.share(), by: "none" };
     let outbound = shift.outbound && desire > Weight::ZERO;
@@ -81,6 +94,10 @@ pub(crate) fn advance(
     if outbound && shift.reason == ShiftReason::Predicted {
         target = step_below(scene, target);
     }
+    if scene.has_failed(from) {
+        // Whatever brought the traffic away, a cell that has failed gets none of it back.
+        target = target.max(shift.moved.min(Weight::from_share_floor(possible)));
+    }
     if scene.world.frozen && scene.guards.freeze {
         (target, bound.by) = (shift.moved, "freeze");
     }
@@ -90,7 +107,8 @@ pub(crate) fn advance(
     }
     shift.target = target;
     shift.bound_by = bound.by.to_owned();
-    let given = share_out(&allowed, target.share() * home);
+    let first = scene.policy().canary.first.share() * home;
+    let given = share_out(&allowed, target.share() * home, first);
     for mirror in given.keys() {
         shift.mirrors.entry(mirror.clone()).or_default();
     }
@@ -271,6 +289,8 @@ fn allowed_shares(
     // Mirrors that already carry come first, so that a better one turning up doesn't move users a second time.
     let mut order: Vec<&&CellView> = fit.iter().collect();
     order.sort_by_key(|m| !shift.mirrors.contains_key(&m.cell.id));
+    // While no rates are seen nobody knows whether another mirror is needed, and so none joins.
+    let no_rates = mirrors::service_rate_per_s(scene.service).is_none();
     let mut allowed: Vec<Allowed> = Vec::new();
     let mut room = 0.0;
     for mirror in order.into_iter().take(MOST_MIRRORS) {
@@ -278,12 +298,17 @@ fn allowed_shares(
             break;
         }
         let id = &mirror.cell.id;
+        let has = (effective.share(id) - scene.home_share(id)).max(0.0);
+        if no_rates && !failed && has == 0.0 && !allowed.is_empty() {
+            continue;
+        }
         let first = policy.canary.first.share() * home;
         let capacity = match mirrors::spare_share(scene.service, mirror, scene.home_share(id)) {
             Some(spare) => spare,
             // Nobody knows what it can carry. For a cell that has failed anything is better than errors.
             None if failed => 1.0,
-            None => first,
+            // Nor is that a reason to take back what it carries: an engine that has just started knows no rates yet.
+            None => first.max(has),
         };
         let evidence = shift.mirrors.get(id).copied().unwrap_or_default();
         let earned = if failed || !scene.guards.evidence {
@@ -294,7 +319,6 @@ fn allowed_shares(
         room += capacity;
         let (mut share, mut by) =
             if capacity < earned { (capacity, "capacity") } else { (earned, "evidence") };
-        let has = (effective.share(id) - scene.home_share(id)).max(0.0);
         let may_grow = shift.outbound && cell::may_grow(mirror, has > 0.0, policy, scene.world.now);
         if scene.guards.readiness && !may_grow && share > has {
             (share, by) = (has, "readiness");
@@ -304,23 +328,40 @@ fn allowed_shares(
     allowed
 }
 
-/// A cell that has failed gets nothing back because its mirror falters: there is nobody better to give it to, and the data
-/// plane's own ejection knows who answers.
-fn hold_on(
-    scene: &Scene<'_>,
-    effective: &ServiceWeights,
-    carrying: &BTreeSet<CellId>,
-    allowed: &mut Vec<Allowed>,
-) {
-    if !allowed.is_empty() {
-        return;
+/// A cell that has failed gets nothing back because its mirror falters: what no other mirror has room for stays where it
+/// is, for there is nobody better to give it to, and the data plane's own ejection knows who answers.
+fn hold_on(scene: &Scene<'_>, holders: &[(&CellId, f64)], allowed: &mut Vec<Allowed>) {
+    let away: f64 = holders.iter().map(|(_, has)| has).sum();
+    let mut homeless = away - allowed.iter().map(|a| a.share).sum::<f64>();
+    for (mirror, has) in holders.iter().filter(|(m, _)| scene.service.cells.contains_key(*m)) {
+        if homeless <= 0.0 {
+            return;
+        }
+        let known = allowed.iter_mut().find(|a| a.mirror == **mirror);
+        let more = (has - known.as_ref().map_or(0.0, |a| a.share)).clamp(0.0, homeless);
+        homeless -= more;
+        match known {
+            Some(known) => known.share += more,
+            None if more > 0.0 => {
+                allowed.push(Allowed { mirror: (*mirror).clone(), share: more, by: "readiness" });
+            }
+            None => {}
+        }
     }
-    let exists = |m: &&CellId| scene.service.cells.contains_key(*m);
-    allowed.extend(carrying.iter().filter(exists).map(|mirror| Allowed {
-        mirror: mirror.clone(),
-        share: (effective.share(mirror) - scene.home_share(mirror)).max(0.0),
-        by: "readiness",
-    }));
+}
+
+/// Counts as carriers all mirrors that are seen to carry, whatever was wanted last: weights that were asked for may be applied late,
+/// after the wish for them has gone.
+pub(crate) fn reclaim(scene: &Scene<'_>, effective: &ServiceWeights, memory: &mut Memory) {
+    let mut claimed: BTreeSet<CellId> =
+        memory.shifts.values().flat_map(|s| s.carriers.iter().cloned()).collect();
+    for shift in memory.shifts.values_mut().filter(|s| s.service == scene.service.service.id) {
+        for mirror in shift.mirrors.keys() {
+            if effective.share(mirror) > scene.home_share(mirror) && claimed.insert(mirror.clone()) {
+                shift.carriers.insert(mirror.clone());
+            }
+        }
+    }
 }
 
 /// A share of the cell's traffic, and what keeps it from being more.
@@ -404,11 +445,23 @@ fn announce(id: &CellId, shift: &ShiftMemory, target: Weight, decision: &mut Dec
 }
 
 /// Fills the mirrors in order until `wanted` (a share of the service) is placed.
-fn share_out(allowed: &[Allowed], wanted: f64) -> BTreeMap<CellId, f64> {
+///
+/// There is more than one only where the first can't carry all of it. So the later ones get their `first` cohort as soon as
+/// there is enough for everybody's: a mirror that waits until those before it are full never shows what it can do, and the
+/// shift would stand still at the last step that the others can carry.
+fn share_out(allowed: &[Allowed], wanted: f64, first: f64) -> BTreeMap<CellId, f64> {
+    let cohort = |mirror: &Allowed| mirror.share.min(first);
+    let mut reserved: f64 = allowed.iter().skip(1).map(cohort).sum();
+    if wanted < reserved + allowed.first().map_or(0.0, cohort) {
+        reserved = 0.0;
+    }
     let mut left = wanted;
     let mut given = BTreeMap::new();
-    for mirror in allowed {
-        let share = left.min(mirror.share);
+    for (i, mirror) in allowed.iter().enumerate() {
+        if i > 0 && reserved > 0.0 {
+            reserved = (reserved - cohort(mirror)).max(0.0);
+        }
+        let share = (left - reserved).min(mirror.share).max(0.0);
         if share > 0.0 {
             given.insert(mirror.mirror.clone(), share);
             left -= share;

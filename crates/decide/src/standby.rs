@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use forefend_domain::{
-    Basis, Cell, CellId, CellRole, CellView, Effect, LifeState, Mode, RegionId, Weight, ZoneId,
+    Basis, Cell, CellId, CellRole, CellView, Effect, LifeState, Mode, Plan, RegionId, Weight, ZoneId,
 };
 
 use crate::{
@@ -166,7 +166,7 @@ fn create(scene: &Scene<'_>, from: Option<&CellView>, taken: &mut BTreeSet<CellI
     if synthetic(scene).count() + planned >= scene.policy().standby.max as usize {
         return;
     }
-    let Some((region, zone)) = place(scene, from) else { return };
+    let Some((region, zone)) = place(scene, from, &decision.plan) else { return };
     let name = (1..).find_map(|n| {
         // The zone's name may be long; the cell's must stay a valid name.
         let id = CellId::new(&format!("{:.24}-{:.24}-s{n}", service.id.as_str(), zone.as_str())).ok()?;
@@ -192,7 +192,19 @@ fn create(scene: &Scene<'_>, from: Option<&CellView>, taken: &mut BTreeSet<CellI
 }
 
 /// The permitted place with the fewest synthetic cells, outside the endangered cell's zone, in its region if possible.
-fn place(scene: &Scene<'_>, from: Option<&CellView>) -> Option<(RegionId, ZoneId)> {
+/// Cells that are planned already count, or those of one tick would all come to stand in one zone.
+fn place(scene: &Scene<'_>, from: Option<&CellView>, plan: &Plan) -> Option<(RegionId, ZoneId)> {
+    let planned_in = |zone: &ZoneId| {
+        let is_there = |effect: &&Effect| match effect {
+            Effect::Create { cell, .. } => {
+                cell.service == scene.service.service.id
+                    && cell.role == CellRole::Synthetic
+                    && cell.zone == *zone
+            }
+            _ => false,
+        };
+        plan.effects.iter().filter(is_there).count()
+    };
     scene
         .service
         .service
@@ -201,7 +213,8 @@ fn place(scene: &Scene<'_>, from: Option<&CellView>) -> Option<(RegionId, ZoneId
         .filter(|(_, zone)| from.is_none_or(|f| f.cell.zone != *zone))
         .min_by_key(|(region, zone)| {
             let abroad = from.is_some_and(|f| f.cell.region != *region);
-            (abroad, synthetic(scene).filter(|c| c.cell.zone == *zone).count())
+            let standing = synthetic(scene).filter(|c| c.cell.zone == *zone).count();
+            (abroad, standing + planned_in(zone))
         })
         .cloned()
 }

@@ -10,7 +10,8 @@ const NEWEST: usize = 3;
 const LEAST_PAST: usize = 12;
 
 /// The robust z-score of the median of the newest three values against median and MAD of the values before them
-/// (Iglewicz & Hoaglin 1993). `None` when fewer than 15 values were measured.
+/// (Iglewicz & Hoaglin 1993). `None` when fewer than 15 values were measured,
+/// or when they are too large to be told apart.
 ///
 /// A single outlier moves neither side, so it is no anomaly; three in a row are. The deviation is never taken to be
 /// less than 2% of the level, so that a metric that never moved isn't alarmed by its first tremble.
@@ -21,7 +22,9 @@ pub fn robust_z(values: &[f64]) -> Option<f64> {
     let centre = median(past.to_vec());
     let deviation = MAD_TO_SIGMA * median(past.iter().map(|v| (v - centre).abs()).collect());
     let floor = 0.02 * centre.abs() + f64::MIN_POSITIVE;
-    Some(((median(newest.to_vec()) - centre) / deviation.max(floor)).clamp(-99.0, 99.0))
+    let z = (median(newest.to_vec()) - centre) / deviation.max(floor);
+    // Values near the end of what a float holds differ by infinity; that is no opinion either.
+    (!z.is_nan()).then(|| z.clamp(-99.0, 99.0))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

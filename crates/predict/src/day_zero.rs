@@ -256,7 +256,8 @@ fn anomalies(windows: &Windows) -> Vec<Anomaly> {
         .metrics
         .values()
         .filter_map(|metric| {
-            let values: Vec<f64> = metric.samples.iter().filter_map(|s| s.value).collect();
+            let values: Vec<f64> =
+                metric.samples.iter().filter_map(|s| s.value.filter(|v| v.is_finite())).collect();
             robust_z(&values).map(|z| Anomaly { metric: metric.name.clone(), z })
         })
         .collect();
