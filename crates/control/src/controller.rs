@@ -9,8 +9,8 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    Cell, CellId, Effect, EntryKind, LedgerSeq, Mode, Prediction, ServiceId, ServiceWeights, ShiftReason,
-    Stage, Timestamp, Weight, Windows, World,
+    Cell, CellId, Effect, EntryKind, LedgerSeq, Mode, Plan, Prediction, ServiceId, ServiceView,
+    ServiceWeights, ShiftReason, Stage, Timestamp, Weight, Windows, World,
     ports::{
         CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route,
         Routing, ServiceRouting, Store, TelemetrySource,
@@ -196,17 +196,7 @@ impl<P: Predictor> Controller<P> {
         let (world, predictions) = self.look(now, &observations, report.as_ref(), ports);
 
         let decision = decide(&world, &predictions, &self.kept.memory, self.guards);
-        let case =
-            Case { world: &world, predictions: &predictions, plan: &decision.plan, memory: &decision.memory };
-        let decision = match invariants::check_all(case) {
-            Ok(()) => decision,
-            Err(violation) => {
-                degraded.push(format!("invariant {} broken: {}", violation.invariant, violation.detail));
-                let (invariant, detail) = (violation.invariant.to_owned(), violation.detail);
-                self.note(None, EntryKind::InvariantBroken { invariant, detail });
-                Decision { memory: self.kept.memory.clone(), ..Decision::default() }
-            }
-        };
+        let decision = self.keep_promises(&world, &predictions, decision, &mut degraded);
         match self.commit(now, &world, &predictions, &decision, ports) {
             Ok(()) => self.act(&world, &decision, &observations, report.as_ref(), ports, &mut degraded),
             Err(e) => degraded.push(format!("nothing was done, because it could not be written down: {e}")),
@@ -239,7 +229,7 @@ impl<P: Predictor> Controller<P> {
             services.insert(id.clone(), self.observer.service(spec, &told, &traffic, ports.gate));
         }
         let known: BTreeSet<CellId> =
-            services.values().flat_map(|s: &forefend_domain::ServiceView| s.cells.keys().cloned()).collect();
+            services.values().flat_map(|s: &ServiceView| s.cells.keys().cloned()).collect();
         self.observer.keep_only(&known);
         let mut predictions = BTreeMap::new();
         for service in services.values() {
@@ -259,6 +249,32 @@ impl<P: Predictor> Controller<P> {
             requested: self.kept.requested.clone(),
         };
         (world, predictions)
+    }
+
+    /// Drops what would break an invariant, service by service: the others are not held up by it.
+    fn keep_promises(
+        &mut self,
+        world: &World,
+        predictions: &BTreeMap<CellId, Prediction>,
+        mut decision: Decision,
+        degraded: &mut Vec<String>,
+    ) -> Decision {
+        for (id, service) in &world.services {
+            let effects =
+                decision.plan.effects.iter().filter(|e| concerns(e, id, service)).cloned().collect();
+            let plan = Plan { effects, ..Plan::default() };
+            let memory = decision.memory.of_service(id);
+            let case = Case { world, predictions, plan: &plan, memory: &memory };
+            let Err(violation) = invariants::check_all(case) else { continue };
+            degraded.push(format!("invariant {} broken: {}", violation.invariant, violation.detail));
+            let (invariant, detail) = (violation.invariant.to_owned(), violation.detail);
+            self.note(Some(id.clone()), EntryKind::InvariantBroken { invariant, detail });
+            decision.plan.effects.retain(|e| !concerns(e, id, service));
+            decision.plan.explanations.retain(|e| !service.cells.contains_key(&e.cell));
+            decision.events.retain(|(of, _)| of != id);
+            decision.memory.forget_decisions(&self.kept.memory, service.cells.keys());
+        }
+        decision
     }
 
     /// Writes the decision down, with what it rests on. Only then may anything be done.
@@ -450,6 +466,20 @@ impl<P: Predictor> Controller<P> {
     }
 }
 
+/// Whether an effect is one of this service's.
+fn concerns(effect: &Effect, id: &ServiceId, service: &ServiceView) -> bool {
+    match effect {
+        Effect::SetWeights { service, .. } => service == id,
+        Effect::Create { cell, .. } => cell.service == *id,
+        Effect::Recreate { cell }
+        | Effect::Park { cell }
+        | Effect::Unpark { cell }
+        | Effect::Rewarm { cell }
+        | Effect::Retire { cell }
+        | Effect::AskApproval { cell } => service.cells.contains_key(cell),
+    }
+}
+
 /// One `Decision` entry per service that has anything, with the predictions of the cells it is about.
 fn decisions_by_service(
     world: &World,
@@ -461,22 +491,8 @@ fn decisions_by_service(
         .iter()
         .filter_map(|(id, service)| {
             let is_ours = |cell: &CellId| service.cells.contains_key(cell);
-            let effects: Vec<Effect> = decision
-                .plan
-                .effects
-                .iter()
-                .filter(|effect| match effect {
-                    Effect::SetWeights { service, .. } => service == id,
-                    Effect::Create { cell, .. } => cell.service == *id,
-                    Effect::Recreate { cell }
-                    | Effect::Park { cell }
-                    | Effect::Unpark { cell }
-                    | Effect::Rewarm { cell }
-                    | Effect::Retire { cell }
-                    | Effect::AskApproval { cell } => is_ours(cell),
-                })
-                .cloned()
-                .collect();
+            let effects: Vec<Effect> =
+                decision.plan.effects.iter().filter(|e| concerns(e, id, service)).cloned().collect();
             let created: BTreeSet<&CellId> = effects
                 .iter()
                 .filter_map(|e| if let Effect::Create { cell, .. } = e { Some(&cell.id) } else { None })

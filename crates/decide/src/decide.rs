@@ -5,7 +5,7 @@ use forefend_domain::{
     ServiceView, ServiceWeights, ShiftReason, Weight, World,
 };
 
-use crate::{Guards, Memory, ShiftMemory, cell, race::race, shift, standby, verdict::verdict};
+use crate::{Guards, Memory, ShiftMemory, cell, mirrors, race::race, shift, standby, verdict::verdict};
 
 /// What was decided in one tick.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -316,7 +316,7 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
             *shares.entry(mirror).or_default() += share;
         }
     }
-    spare_the_sick(scene, effective, &decision.memory, &mut shares);
+    restrain(scene, effective, &decision.memory, &mut shares);
     let located = shares
         .into_iter()
         .filter_map(|(id, share)| {
@@ -332,47 +332,57 @@ fn weigh(scene: &Scene<'_>, decision: &mut Decision) {
     }
 }
 
-/// What would go home to a cell that has failed stays where it is seen. The last resort: when weights were applied late
-/// and several cells have failed, whose traffic a mirror carries can't always be told.
-fn spare_the_sick(
+/// Takes back growth that nobody may have: of a home cell that has failed, and beyond its home share of any cell that is in
+/// no state to grow: not ready, behind a closed data gate, full. What is taken back stays with the cells that would have given it.
+///
+/// Each shift alone asks for nothing of the kind. It comes about where weights were applied late, or where a cell that stands in for another is
+/// in trouble itself and own and foreign traffic can't be told apart.
+fn restrain(
     scene: &Scene<'_>,
     effective: &ServiceWeights,
     memory: &Memory,
     shares: &mut BTreeMap<CellId, f64>,
 ) {
-    let is_away = |id: &CellId| memory.shifts.get(id).is_some_and(|s| s.moved > Weight::ZERO);
-    let sick: BTreeSet<CellId> = scene
-        .home_cells()
-        .filter(|c| scene.has_failed(c) && is_away(&c.cell.id))
-        .map(|c| c.cell.id.clone())
-        .collect();
-    let mut homeless = 0.0;
-    for id in &sick {
-        let share = shares.entry(id.clone()).or_default();
-        let growth = (*share - effective.share(id)).max(0.0);
-        *share -= growth;
-        homeless += growth;
-    }
-    if homeless < 1e-9 {
+    if !scene.guards.readiness {
         return;
     }
-    let seen = effective.shares().into_iter().map(|((_, id), share)| (id, share));
-    let losers: Vec<(CellId, f64)> = seen
-        .filter(|(id, _)| !sick.contains(id) && scene.service.cells.contains_key(id))
-        .map(|(id, share)| (id.clone(), share - shares.get(&id).copied().unwrap_or(0.0)))
+    let now = scene.world.now;
+    let most = |cell: &CellView| {
+        let id = &cell.cell.id;
+        let (has, home) = (effective.share(id), scene.home_share(id));
+        let away = memory.shifts.get(id).is_some_and(|s| s.moved > Weight::ZERO);
+        if home > 0.0 && away && scene.has_failed(cell) {
+            return has;
+        }
+        let may_grow = cell.data.open && cell::may_grow(cell, has > 0.0, scene.policy(), now);
+        let room = if may_grow {
+            mirrors::spare_share(scene.service, cell, 0.0).unwrap_or(f64::INFINITY)
+        } else {
+            0.0
+        };
+        room.max(has).max(home)
+    };
+    let mut taken_back = 0.0;
+    for cell in scene.service.cells.values() {
+        if let Some(share) = shares.get_mut(&cell.cell.id) {
+            let excess = (*share - most(cell)).max(0.0);
+            *share -= excess;
+            taken_back += excess;
+        }
+    }
+    if taken_back < 1e-9 {
+        return;
+    }
+    let losers: Vec<(CellId, f64)> = scene
+        .service
+        .cells
+        .keys()
+        .map(|id| (id.clone(), effective.share(id) - shares.get(id).copied().unwrap_or(0.0)))
         .filter(|(_, loss)| *loss > 0.0)
         .collect();
     let lost: f64 = losers.iter().map(|(_, loss)| loss).sum();
-    if lost < homeless {
-        // Nobody is there to keep all of it: its carriers are gone. Then it goes home, and the data plane's ejection
-        // has the word.
-        let excess = homeless - lost.max(0.0);
-        let each = excess / sick.len() as f64;
-        sick.iter().for_each(|id| *shares.entry(id.clone()).or_default() += each);
-        homeless -= excess;
-    }
     for (id, loss) in losers {
-        *shares.entry(id).or_default() += homeless * loss / lost;
+        *shares.entry(id).or_default() += taken_back * loss / lost;
     }
 }
 

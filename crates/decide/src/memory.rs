@@ -14,6 +14,35 @@ pub struct Memory {
     pub asked: BTreeSet<CellId>,
 }
 
+impl Memory {
+    /// The same with the shifts of one service only: what that service's plan is judged by.
+    #[must_use]
+    pub fn of_service(&self, service: &ServiceId) -> Self {
+        let mut memory = self.clone();
+        memory.shifts.retain(|_, shift| shift.service == *service);
+        memory
+    }
+
+    /// Takes back what was decided for these cells: of them it is then remembered what was remembered `before`.
+    pub fn forget_decisions<'c>(&mut self, before: &Self, cells: impl Iterator<Item = &'c CellId>) {
+        fn restore<V: Clone>(now: &mut BTreeMap<CellId, V>, before: &BTreeMap<CellId, V>, id: &CellId) {
+            match before.get(id) {
+                Some(value) => now.insert(id.clone(), value.clone()),
+                None => now.remove(id),
+            };
+        }
+        for id in cells {
+            restore(&mut self.cells, &before.cells, id);
+            restore(&mut self.shifts, &before.shifts, id);
+            if before.asked.contains(id) {
+                self.asked.insert(id.clone());
+            } else {
+                self.asked.remove(id);
+            }
+        }
+    }
+}
+
 /// What is remembered of a cell.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CellMemory {

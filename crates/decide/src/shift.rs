@@ -136,7 +136,13 @@ fn observe(
     let left = effective.share(id) / home;
     let moved = if effective.share(id) == 0.0 { Weight::FULL } else { Weight::from_share(1.0 - left) };
     if moved != shift.moved {
-        shift.moved_changed_at = Some(now);
+        // On the way home the clock moves on by what that part was due for, so that the time a part takes to be read back
+        // doesn't slow the return.
+        let part_s = f64::from(shift.moved.bp().saturating_sub(moved.bp()))
+            / f64::from(scene.policy().give_back.bp_per_second.max(1));
+        let due = shift.moved_changed_at.map(|at| at + std::time::Duration::from_secs_f64(part_s));
+        shift.moved_changed_at =
+            due.filter(|_| !shift.outbound && part_s > 0.0).map_or(Some(now), |due| Some(due.min(now)));
     }
     shift.moved = moved;
     shift.most_moved = shift.most_moved.max(shift.moved);

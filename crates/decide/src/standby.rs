@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use forefend_domain::{
-    Basis, Cell, CellId, CellRole, CellView, Effect, LifeState, Mode, Plan, RegionId, Weight, ZoneId,
+    Basis, Cell, CellId, CellRole, CellView, Effect, LifeState, Mode, Plan, RegionId, ShiftReason, Weight,
+    ZoneId,
 };
 
 use crate::{
@@ -118,9 +119,16 @@ fn ready_a_standby(
     taken: &mut BTreeSet<CellId>,
     decision: &mut Decision,
 ) {
-    let home = scene.home_share(&from.cell.id);
-    let serving = decision.memory.shifts.get(&from.cell.id).is_some_and(|s| s.moved == Weight::FULL);
-    if serving || room_share(scene, &decision.memory, from) >= home {
+    let shift = decision.memory.shifts.get(&from.cell.id);
+    let wanted = match shift.map(|s| s.reason) {
+        Some(ShiftReason::Operator) => scene.world.requested.get(&from.cell.id).copied().unwrap_or_default(),
+        Some(ShiftReason::Relief) => scene.policy().relief.as_ref().map_or(Weight::ZERO, |r| r.at_most),
+        Some(ShiftReason::Predicted | ShiftReason::Failed) | None => Weight::FULL,
+    };
+    let serving = shift.is_some_and(|s| s.moved >= wanted);
+    if serving
+        || room_share(scene, &decision.memory, from) >= wanted.share() * scene.home_share(&from.cell.id)
+    {
         return;
     }
     let elsewhere = |c: &&CellView| c.cell.zone != from.cell.zone;

@@ -89,7 +89,15 @@ pub fn headline(snapshot: &Snapshot) -> String {
         return format!("{} is being watched{}; {then}.", cell.cell.id, and_more(more.len()));
     }
     if let [shift, more @ ..] = snapshot.shifts.as_slice() {
-        return format!("Traffic of {} is on its way home{}.", shift.from, and_more(more.len()));
+        let (from, others) = (&shift.from, and_more(more.len()));
+        return match (shift.outbound, shift.moved > Weight::ZERO) {
+            (true, true) => format!("{} of the traffic of {from} is away{others}.", whole(shift.moved)),
+            (true, false) if shift.bound_by == "approval" => {
+                format!("A shift of {from} waits for approval{others}.")
+            }
+            (true, false) => format!("Traffic of {from} is about to move away{others}."),
+            (false, _) => format!("Traffic of {from} is on its way home{others}."),
+        };
     }
     match (cells().count(), graded("unknown").len()) {
         (0, _) => "No cells yet.".into(),

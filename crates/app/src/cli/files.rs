@@ -27,7 +27,16 @@ pub(super) fn check(file: &Path, output: Output) -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                match output {
+                    Output::Table => eprintln!("error: {error}"),
+                    Output::Json => {
+                        let what = error.to_string();
+                        println!(
+                            "{}",
+                            serde_json::json!({ "problems": [{ "file": file, "what": what }], "left_out": 0 })
+                        );
+                    }
+                }
                 return ExitCode::FAILURE;
             }
         },

@@ -12,7 +12,7 @@ pub(super) fn client(remote: &Remote) -> Result<Client, Failure> {
 
 fn post(remote: &Remote, path: &str, body: &Value) -> Result<(), Failure> {
     let answer: Value = client(remote)?.post_blocking(path, body)?;
-    match (remote.output, answer.get("message").and_then(Value::as_str)) {
+    match (remote.output, answer.get("result").and_then(Value::as_str)) {
         (Output::Table, Some(message)) => println!("{message}"),
         (Output::Table, None) => println!("done"),
         (Output::Json, _) => println!("{answer}"),

@@ -108,8 +108,11 @@ pub(super) fn stop(arguments: &StopArguments) -> Result<(), Failure> {
     match client.shutdown(true) {
         Ok(()) => {
             let deadline = Instant::now() + PATIENCE;
-            while dir.join(forefend_traffic::SOCKET).exists() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(20));
+            while engine::director_runs(&dir) {
+                if Instant::now() >= deadline {
+                    return Err(format!("the director has not ended within {PATIENCE:?}").into());
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
             println!("the director has ended");
         }

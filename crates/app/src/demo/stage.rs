@@ -195,6 +195,10 @@ impl Stage {
         let mut client =
             forefend_traffic::DirectorClient::new(&director, Duration::from_secs(2), BTreeMap::new());
         let _ = client.shutdown(false);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while engine::director_runs(&director) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         match forefend_config::load(&self.dir.join("forefend.yaml")) {
             Ok(config) => {
                 if let Err(error) = engine::remove_cells(&config, PATIENCE) {

@@ -33,6 +33,8 @@ pub(crate) struct DirectorSpec {
     pub(crate) state_dir: PathBuf,
     /// Its threads.
     pub(crate) workers: u32,
+    /// This program, as it was found at the engine's start: an upgrade that replaces the file leaves the path good.
+    pub(crate) exe: PathBuf,
     /// The command line that starts the engine again.
     pub(crate) respawn: Vec<OsString>,
 }
@@ -51,15 +53,14 @@ impl Keeper {
     pub(crate) fn start(spec: DirectorSpec) -> Result<Self, EngineError> {
         std::fs::create_dir_all(&spec.state_dir)
             .map_err(EngineError::io(spec.state_dir.display().to_string()))?;
-        if !answers(&spec.state_dir) {
-            spawn(&spec)?;
-            let deadline = Instant::now() + PATIENCE;
-            while !answers(&spec.state_dir) {
-                if Instant::now() >= deadline {
-                    return Err(EngineError::Director(PATIENCE, log_path(&spec.state_dir)));
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
+        if !answers(&spec.state_dir) && !spawn(&spec)? {
+            return Err(EngineError::Director(PATIENCE, log_path(&spec.state_dir)));
+        }
+        // At once and not with the first tick: from here on a killed engine comes back.
+        if !spec.respawn.is_empty()
+            && let Err(error) = hello(&spec.state_dir)
+        {
+            tracing::warn!(%error, "the director was not told whom to watch");
         }
         let stop = Arc::new(AtomicBool::new(false));
         let thread_stop = Arc::clone(&stop);
@@ -84,8 +85,8 @@ fn log_path(state_dir: &Path) -> PathBuf {
     state_dir.join("director.log")
 }
 
-/// Starts a director in a session of its own, so that neither our end nor a signal to our terminal takes it along.
-fn spawn(spec: &DirectorSpec) -> Result<(), EngineError> {
+/// Starts a director, apart from our terminal, and waits until it answers. `false`: it ended, or does not answer in time.
+fn spawn(spec: &DirectorSpec) -> Result<bool, EngineError> {
     let log = log_path(&spec.state_dir);
     let file = OpenOptions::new()
         .create(true)
@@ -93,8 +94,7 @@ fn spawn(spec: &DirectorSpec) -> Result<(), EngineError> {
         .open(&log)
         .map_err(EngineError::io(log.display().to_string()))?;
     let stderr = file.try_clone().map_err(EngineError::io(log.display().to_string()))?;
-    let exe = std::env::current_exe().map_err(EngineError::io("the path of this program"))?;
-    let mut command = Command::new(exe);
+    let mut command = Command::new(&spec.exe);
     command
         .arg("director")
         .arg("--state-dir")
@@ -109,10 +109,25 @@ fn spawn(spec: &DirectorSpec) -> Result<(), EngineError> {
     if !spec.respawn.is_empty() {
         command.arg("--respawn-engine").args(&spec.respawn);
     }
-    let mut child = command.spawn().map_err(EngineError::io("starting the director"))?;
-    // Reaped here, so that a dead director is gone and not a zombie whose pidfile still seems to live.
+    let mut child = command
+        .spawn()
+        .map_err(EngineError::io(format!("starting the director from {}", spec.exe.display())))?;
+    let deadline = Instant::now() + PATIENCE;
+    let answered = loop {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            break false;
+        }
+        if answers(&spec.state_dir) {
+            break true;
+        }
+        if Instant::now() >= deadline {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    // Reaped there, so that a dead director is gone and not a zombie whose pidfd still seems to live.
     std::thread::spawn(move || child.wait());
-    Ok(())
+    Ok(answered)
 }
 
 fn keep(spec: &DirectorSpec, stop: &AtomicBool) {
@@ -123,21 +138,25 @@ fn keep(spec: &DirectorSpec, stop: &AtomicBool) {
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        tracing::warn!("the director is gone; starting it again");
-        if let Err(error) = spawn(spec) {
-            tracing::error!(%error, "the director can't be started");
-        }
         if began.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
-        let deadline = Instant::now() + pause;
-        while !answers(&spec.state_dir) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
+        tracing::warn!("the director is gone; starting it again");
+        match spawn(spec) {
+            Ok(true) => {
+                if let Err(error) = hello(&spec.state_dir) {
+                    tracing::warn!(%error, "the director was not told whom to watch");
+                }
+                continue;
+            }
+            Ok(false) => tracing::error!(
+                log = %log_path(&spec.state_dir).display(),
+                "the director ended before it answered, or does not answer"
+            ),
+            Err(error) => tracing::error!(%error, "the director can't be started"),
         }
+        std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
-        if let Err(error) = hello(&spec.state_dir) {
-            tracing::warn!(%error, "the director does not answer yet");
-        }
     }
 }
 

@@ -82,6 +82,14 @@ pub fn check_blueprints(config: &forefend_config::Config) -> Result<(), forefend
     blueprints::checked(config).map(drop)
 }
 
+/// Whether a director works on this state directory: it holds the lock there as long as it lives.
+#[must_use]
+pub fn director_runs(director_dir: &std::path::Path) -> bool {
+    use nix::fcntl::{Flock, FlockArg};
+    let Ok(file) = std::fs::File::open(director_dir.join("director.lock")) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockExclusiveNonblock), Err((_, nix::errno::Errno::EWOULDBLOCK)))
+}
+
 /// Stops and removes every cell that was made on the configuration's state directory, while no engine runs on it.
 ///
 /// # Errors

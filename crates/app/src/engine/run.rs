@@ -94,7 +94,6 @@ impl Engine {
         blueprints.take_over(&config, &store)?;
         let driver = cell_driver(options, &config, &state_dir, &blueprints)?;
         let director_dir = state_dir.join("director");
-        let keeper = start_director(options, &config, &director_dir)?;
         let _guard = runtime.enter();
         let collector = Rc::new(RefCell::new(collector(&config, clock, runtime)));
         let client = DirectorClient::new(&director_dir, DIRECTOR_TIMEOUT, assemble::settings(&config));
@@ -115,6 +114,8 @@ impl Engine {
             EngineHandle { snapshots: watched_snapshots, history: history.clone(), commands: command_sender };
         let address = serve_api(&api, handle, stopping, runtime)?;
         write_address(&state_dir, address)?;
+        // Last, so that a start that fails leaves no director behind that would try it again and again.
+        let keeper = start_director(options, &config, &director_dir)?;
         tracing::info!("the dashboard is at http://{address}/");
         Ok(Self {
             watched: Watched::new(options.config.clone()),
@@ -297,6 +298,7 @@ fn start_director(
     let spec = DirectorSpec {
         state_dir: director_dir.to_owned(),
         workers: config.director.workers.unwrap_or(cores),
+        exe: std::env::current_exe().map_err(EngineError::io("the path of this program"))?,
         respawn: options.respawn.clone(),
     };
     Keeper::start(spec).map(Some)
