@@ -24,7 +24,7 @@ function bars(cells, look) {
       h("div", { class: "stack", role: "img", "aria-label": `${name}: ${known ? cells.map((c) => `${c.id} ${bp(c.weights[field])}`).join(", ") : "unknown"}` },
         known ? cells.map((c) => h("span", { key: c.id, class: "seg", "data-hatched": look[c.id].hatched, "data-small": (c.weights[field] ?? 0) < 700,
           title: `${c.id}: ${bp(c.weights[field])}`, vars: { "--v": `${(c.weights[field] ?? 0) / 100}%`, "--c": look[c.id].color } },
-          h("b", {}, bp(c.weights[field])))) : h("span", { class: "unknown" }, "unknown: the data plane did not answer")));
+          h("b", {}, bp(c.weights[field])))) : h("span", { class: "unknown" }, field === "observed_bp" ? "no requests seen" : "unknown: the data plane did not answer")));
   };
   return h("div", { class: "bars" }, row("home", "home_bp", "in normal times"), row("configured", "configured_bp", "what the engine wants"),
     row("effective", "effective_bp", "what the data plane says it applies"), row("observed", "observed_bp", "the share of requests really seen"));
