@@ -1,6 +1,5 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     time::Duration,
 };
 
@@ -9,19 +8,22 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    Cell, CellId, Effect, EntryKind, LedgerSeq, Mode, Plan, Prediction, ServiceId, ServiceView,
-    ServiceWeights, ShiftReason, Stage, Timestamp, Weight, Windows, World,
+    CellId, Effect, EntryKind, Mode, Plan, Prediction, ServiceId, ServiceView, ServiceWeights, ShiftReason,
+    Timestamp, Weight, Windows, World,
     ports::{
-        CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Route,
-        Routing, ServiceRouting, Store, TelemetrySource,
+        CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Store,
+        TelemetrySource,
     },
 };
 use forefend_predict::Predictor;
 
 use crate::{
     OperatorCommand, OperatorRefusal, ShiftView, Snapshot, Topology,
-    observe::{Observer, Told, addresses},
+    entries::{concerns, decisions_by_service, note_lead_times, remember_where},
+    limits::LimitKeeper,
+    observe::{Observer, Told},
     persisted::Persisted,
+    routing::{Router, Seen},
 };
 
 /// The memory is written at least this often even when the ledger has nothing new; what is lost by a kill in between is evidence, and
@@ -66,13 +68,11 @@ pub struct Controller<P> {
     observer: Observer,
     kept: Persisted,
     committed_at: Option<Timestamp>,
-    routing: Option<Routing>,
-    /// Where cells were last seen to listen. A cell that is made again keeps its place in the routing meanwhile, so that
-    /// traffic of others, and its own on the way elsewhere, is not held up.
-    addresses: BTreeMap<CellId, (Cell, SocketAddr)>,
+    router: Router,
     /// Entries that wait for the next commit: refusals of effects, and what the engine did.
     pending: Vec<(Option<ServiceId>, EntryKind)>,
     tick: u64,
+    limits: LimitKeeper,
 }
 
 /// Entries that wait for a store that refuses are bounded; the oldest go, and that is said.
@@ -100,10 +100,10 @@ impl<P: Predictor> Controller<P> {
             observer: Observer::new(probe.0, probe.1),
             kept,
             committed_at: None,
-            routing: None,
-            addresses: BTreeMap::new(),
+            router: Router::default(),
             pending: vec![(None, EntryKind::Engine { what: "started".to_owned() })],
             tick: 0,
+            limits: LimitKeeper::default(),
         })
     }
 
@@ -212,7 +212,7 @@ impl<P: Predictor> Controller<P> {
         report: Option<&DataPlaneReport>,
         ports: &mut Ports<'_>,
     ) -> (World, BTreeMap<CellId, Prediction>) {
-        let windows: BTreeMap<CellId, Windows> =
+        let mut windows: BTreeMap<CellId, Windows> =
             ports.telemetry.windows(now).into_iter().map(|w| (w.cell.clone(), w)).collect();
         let probes = ports.telemetry.probes();
         for observation in observations.values() {
@@ -231,6 +231,9 @@ impl<P: Predictor> Controller<P> {
         let known: BTreeSet<CellId> =
             services.values().flat_map(|s: &ServiceView| s.cells.keys().cloned()).collect();
         self.observer.keep_only(&known);
+        for (service, what) in self.limits.learn(&services, &mut windows, &mut self.kept.limits) {
+            self.note(Some(service), EntryKind::Engine { what });
+        }
         let mut predictions = BTreeMap::new();
         for service in services.values() {
             for cell in service.cells.keys() {
@@ -348,70 +351,8 @@ impl<P: Predictor> Controller<P> {
             }
         }
         if let Some(report) = report {
-            self.route(world, weights, observations, report, ports, degraded);
-        }
-    }
-
-    /// Tells the data plane cells and weights, if they differ from what it was told or applies.
-    fn route(
-        &mut self,
-        world: &World,
-        mut wanted: BTreeMap<ServiceId, ServiceWeights>,
-        observations: &BTreeMap<CellId, CellObservation>,
-        report: &DataPlaneReport,
-        ports: &mut Ports<'_>,
-        degraded: &mut Vec<String>,
-    ) {
-        let mut services = BTreeMap::new();
-        for (id, spec) in &self.topology.services {
-            let effective = || world.services.get(id).and_then(|s| s.effective.clone());
-            let changes = wanted.contains_key(id);
-            let Some(weights) = wanted.remove(id).or_else(effective) else { continue };
-            if weights.regions().is_empty() {
-                continue;
-            }
-            self.addresses.extend(addresses(spec, observations));
-            let exists = |cell: &CellId| world.services.get(id).is_some_and(|s| s.cells.contains_key(cell));
-            self.addresses.retain(|cell, (known, _)| known.service != *id || exists(cell));
-            let addresses: BTreeMap<&CellId, &(Cell, SocketAddr)> =
-                self.addresses.iter().filter(|(_, (cell, _))| cell.service == *id).collect();
-            let missing: Vec<String> = weights
-                .shares()
-                .into_iter()
-                .filter(|((_, cell), share)| *share > 0.0 && !addresses.contains_key(&cell))
-                .map(|((_, cell), _)| cell.to_string())
-                .collect();
-            if !missing.is_empty() {
-                if changes {
-                    degraded.push(format!("{id} waits for {} to listen", missing.join(", ")));
-                }
-                // What the data plane has of it stays as it applies it.
-                let last = self.routing.as_ref().and_then(|r| r.services.get(id)).cloned();
-                if let (Some(last), Some(weights)) = (last, effective()) {
-                    services.insert(id.clone(), ServiceRouting { cells: last.cells, weights });
-                }
-                continue;
-            }
-            let cells = addresses
-                .into_values()
-                .map(|(cell, address)| Route {
-                    cell: cell.id.clone(),
-                    region: cell.region.clone(),
-                    address: *address,
-                })
-                .collect();
-            services.insert(id.clone(), ServiceRouting { cells, weights });
-        }
-        let told = self.routing.as_ref();
-        let unchanged = told.is_some_and(|r| r.services == services && r.generation == report.generation);
-        if unchanged || services.is_empty() {
-            return;
-        }
-        let generation = told.map_or(0, |r| r.generation).max(report.generation) + 1;
-        let routing = Routing { generation, services };
-        match ports.data_plane.apply(&routing) {
-            Ok(()) => self.routing = Some(routing),
-            Err(e) => degraded.push(e.to_string()),
+            let seen = Seen { topology: &self.topology, world, observations, report };
+            self.router.tell(&seen, weights, ports.data_plane, degraded);
         }
     }
 
@@ -462,94 +403,6 @@ impl<P: Predictor> Controller<P> {
         // The same refusal every tick is one entry until it is written.
         if !self.pending.iter().any(|(s, k)| *s == service && *k == kind) {
             self.pending.push((service, kind));
-        }
-    }
-}
-
-/// Whether an effect is one of this service's.
-fn concerns(effect: &Effect, id: &ServiceId, service: &ServiceView) -> bool {
-    match effect {
-        Effect::SetWeights { service, .. } => service == id,
-        Effect::Create { cell, .. } => cell.service == *id,
-        Effect::Recreate { cell }
-        | Effect::Park { cell }
-        | Effect::Unpark { cell }
-        | Effect::Rewarm { cell }
-        | Effect::Retire { cell }
-        | Effect::AskApproval { cell } => service.cells.contains_key(cell),
-    }
-}
-
-/// One `Decision` entry per service that has anything, with the predictions of the cells it is about.
-fn decisions_by_service(
-    world: &World,
-    predictions: &BTreeMap<CellId, Prediction>,
-    decision: &Decision,
-) -> Vec<(Option<ServiceId>, EntryKind)> {
-    world
-        .services
-        .iter()
-        .filter_map(|(id, service)| {
-            let is_ours = |cell: &CellId| service.cells.contains_key(cell);
-            let effects: Vec<Effect> =
-                decision.plan.effects.iter().filter(|e| concerns(e, id, service)).cloned().collect();
-            let created: BTreeSet<&CellId> = effects
-                .iter()
-                .filter_map(|e| if let Effect::Create { cell, .. } = e { Some(&cell.id) } else { None })
-                .collect();
-            let explanations: Vec<_> = decision
-                .plan
-                .explanations
-                .iter()
-                .filter(|e| is_ours(&e.cell) || created.contains(&e.cell))
-                .cloned()
-                .collect();
-            if effects.is_empty() && explanations.is_empty() {
-                return None;
-            }
-            let about: Vec<Prediction> = predictions
-                .iter()
-                .filter(|(cell, _)| {
-                    is_ours(cell)
-                        && (decision.memory.shifts.contains_key(*cell)
-                            || explanations.iter().any(|e| e.cell == **cell))
-                })
-                .map(|(_, prediction)| prediction.clone())
-                .collect();
-            Some((Some(id.clone()), EntryKind::Decision { effects, explanations, predictions: about }))
-        })
-        .collect()
-}
-
-/// Fills in where the ledger tells of shifts that began.
-fn remember_where(entries: &[(Option<ServiceId>, EntryKind)], seqs: &[LedgerSeq], kept: &mut Persisted) {
-    for ((_, kind), seq) in entries.iter().zip(seqs) {
-        if let EntryKind::ShiftBegan { cell, .. } = kind
-            && let Some(shift) = kept.memory.shifts.get_mut(cell)
-        {
-            shift.began_seq = Some(*seq);
-        }
-    }
-}
-
-/// Learns how long earning and propagating took from the shifts that moved in this tick.
-fn note_lead_times(
-    before: &forefend_decide::Memory,
-    decision: &Decision,
-    lead_times: &mut BTreeMap<ServiceId, forefend_domain::LeadTimeProfile>,
-) {
-    for (id, shift) in &decision.memory.shifts {
-        let was = before.shifts.get(id);
-        let profile = lead_times.entry(shift.service.clone()).or_default();
-        let done_now = shift.done_at.is_some() && was.is_some_and(|w| w.done_at.is_none());
-        if let (true, Some(first), Some(done)) = (done_now, shift.first_moved_at, shift.done_at) {
-            profile.record(Stage::Earn, done.since(first));
-        }
-        // The first weight was asked for when the target rose from zero and counts once it was read back.
-        let moved_now = shift.moved > Weight::ZERO && was.is_some_and(|w| w.moved == Weight::ZERO);
-        if let (true, Some(asked)) = (moved_now, was.and_then(|w| w.asked_at)) {
-            let read_back = shift.first_moved_at.map_or(Duration::ZERO, |at| at.since(asked));
-            profile.record(Stage::Propagate, read_back);
         }
     }
 }

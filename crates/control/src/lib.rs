@@ -7,11 +7,14 @@
 //! It knows no concrete driver; the binary and the simulator choose them.
 
 mod controller;
+mod entries;
 mod life;
+mod limits;
 mod observe;
 mod operator;
 mod persisted;
 mod rates;
+mod routing;
 mod snapshot;
 mod topology;
 

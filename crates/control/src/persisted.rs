@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forefend_decide::Memory;
 use forefend_domain::{CellId, LeadTimeProfile, ServiceId, Weight};
+use forefend_predict::LearnedLimits;
 use serde::{Deserialize, Serialize};
 
 /// The version of the layout below. A newer one is refused rather than half understood.
@@ -16,6 +17,9 @@ pub(crate) struct Persisted {
     pub(crate) approved: BTreeSet<CellId>,
     pub(crate) requested: BTreeMap<CellId, Weight>,
     pub(crate) lead_times: BTreeMap<ServiceId, LeadTimeProfile>,
+    /// By service: its cells run the same program.
+    #[serde(default)]
+    pub(crate) limits: BTreeMap<ServiceId, LearnedLimits>,
 }
 
 impl Default for Persisted {
@@ -27,6 +31,7 @@ impl Default for Persisted {
             approved: BTreeSet::new(),
             requested: BTreeMap::new(),
             lead_times: BTreeMap::new(),
+            limits: BTreeMap::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use forefend_control::{ControllerError, OperatorCommand, OperatorRefusal};
-use forefend_domain::{EntryKind, Mode, ShiftReason, Timestamp, Weight, ports::Store};
+use forefend_domain::{EntryKind, Mode, ObjectiveState, ShiftReason, Timestamp, Weight, ports::Store};
 use forefend_store::{CommitFault, MemoryStore};
 use support::{Happening, Setup, id, start, topology, wanted_weights};
 
@@ -250,4 +250,42 @@ fn an_approval_is_waited_for_and_counts_once() {
     setup.at_risk("north", 0.9);
     setup.ticks(20);
     assert_eq!(setup.share("north"), 0.5, "the next shift needs an approval of its own");
+}
+
+#[test]
+fn a_limit_that_nobody_declared_is_learned_from_two_failures_and_outlives_the_engine() {
+    let mut setup = at_home();
+    let limit_given = |snapshot: &forefend_control::Snapshot| snapshot.predictions["south"].anomaly;
+    setup.at_risk("north", 0.2);
+    setup.ticks(40);
+    for _ in 0..2 {
+        let before = setup.tick();
+        assert_eq!(limit_given(&before), 0.0, "one failure may be a coincidence");
+        setup.at_risk("north", 0.45);
+        setup.ticks(4);
+        setup.state.borrow_mut().failing.insert(id("north"));
+        setup.until("north has failed", |_, s| s.world.services["shop"].cells["north"].objective.is_failed());
+        setup.state.borrow_mut().failing.clear();
+        setup.at_risk("north", 0.2);
+        setup.until("north is well again", |_, s| {
+            matches!(s.world.services["shop"].cells["north"].objective, ObjectiveState::Met { .. })
+        });
+    }
+    let after = setup.tick();
+    assert_eq!(limit_given(&after), 0.45, "the cells of a service have the same limit");
+    let told: Vec<String> = setup
+        .entries()
+        .into_iter()
+        .filter_map(|e| match e.kind {
+            EntryKind::Engine { what } if what.starts_with("learned") => Some(what),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["learned that risk must not reach 0.45: cells failed when it stood at 0.45 and 0.45"],
+        "once, in words"
+    );
+    setup.restart();
+    assert_eq!(limit_given(&setup.tick()), 0.45);
 }

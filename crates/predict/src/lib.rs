@@ -6,16 +6,20 @@
 //! contradict each other. Extrapolating a line and comparing it with a threshold, the obvious alternative, gives no
 //! probability and takes every step and every burst for a trend.
 //!
+//! Limits are declared, read from the system, or learned from earlier failures ([`LearnedLimits`]).
+//!
 //! Start from [`DayZero::predict`]. Learned models will join it behind [`Predictor`].
 
 mod anomaly;
 mod curve;
 mod day_zero;
 pub mod first_passage;
+mod limits;
 mod normal;
 mod trend;
 
 pub use anomaly::robust_z;
 pub use curve::Curve;
 pub use day_zero::{DayZero, Predictor};
+pub use limits::{LearnedLimits, NewLimit};
 pub use trend::{Trend, TrendMixture, estimate};

@@ -3,7 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its set-up is wrong")]
 
-use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use forefend_control::{
     CellSpec, Controller, ControllerError, OperatorCommand, OperatorRefusal, Ports, ServiceSpec, Snapshot,
@@ -46,7 +52,8 @@ pub(crate) struct AsTold;
 
 impl Predictor for AsTold {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
-        let (_, risk) = windows.metrics.values().next()?.latest()?;
+        let metric = windows.metrics.values().next()?;
+        let (_, risk) = metric.latest()?;
         let probability = Probability::clamped(risk, Probability::ZERO);
         let p10 = (risk > 0.5).then_some(Duration::from_secs(1));
         Some(Prediction {
@@ -56,7 +63,8 @@ impl Predictor for AsTold {
             probability,
             time_to_failure: TimeToFailure { p10, p50: None, p90: None },
             health: HealthScore::from_failure(probability),
-            anomaly: 0.0,
+            // So that tests see which limit it was given.
+            anomaly: metric.limit.unwrap_or(0.0),
             anomalies: Vec::new(),
             drivers: Vec::new(),
             basis: Basis::Calibrated,
@@ -68,10 +76,13 @@ impl Predictor for AsTold {
 pub(crate) struct State {
     pub(crate) now: Timestamp,
     pub(crate) risk: BTreeMap<CellId, f64>,
+    /// Cells that answer nothing.
+    pub(crate) failing: BTreeSet<CellId>,
     pub(crate) data_plane_answers: bool,
     pub(crate) log: Vec<Happening>,
     pub(crate) applied: Routing,
     totals: BTreeMap<CellId, f64>,
+    errors: BTreeMap<CellId, f64>,
 }
 
 #[derive(Clone)]
@@ -94,10 +105,12 @@ impl Setup {
         let state = State {
             now: Timestamp::from_unix_ms(1_700_000_000_000),
             risk: BTreeMap::new(),
+            failing: BTreeSet::new(),
             data_plane_answers: true,
             log: Vec::new(),
             applied: Routing::default(),
             totals: BTreeMap::new(),
+            errors: BTreeMap::new(),
         };
         let mut store = MemoryStore::default();
         let controller = start(&topology, &mut store).expect("an empty store");
@@ -243,7 +256,11 @@ impl State {
         if let Some(routing) = self.applied.services.get("shop") {
             for cell in &routing.cells {
                 let share = routing.weights.share(&cell.cell);
-                *self.totals.entry(cell.cell.clone()).or_default() += share * 2_000.0 * time.as_secs_f64();
+                let requests = share * 2_000.0 * time.as_secs_f64();
+                *self.totals.entry(cell.cell.clone()).or_default() += requests;
+                if self.failing.contains(&cell.cell) {
+                    *self.errors.entry(cell.cell.clone()).or_default() += requests;
+                }
             }
         }
     }
@@ -281,9 +298,11 @@ impl TelemetrySource for World {
     }
 
     fn probes(&mut self) -> Vec<ProbeOutcome> {
-        let at = self.0.borrow().now;
+        let state = self.0.borrow();
         let took = Duration::from_millis(2);
-        ["north", "south", "spare"].map(|c| ProbeOutcome { cell: id(c), at, ok: true, took }).into()
+        ["north", "south", "spare"]
+            .map(|c| ProbeOutcome { cell: id(c), at: state.now, ok: !state.failing.contains(&id(c)), took })
+            .into()
     }
 }
 
@@ -296,7 +315,7 @@ impl DataPlane for World {
         let cells = ["north", "south", "spare"].into_iter().map(|cell| {
             let report = CellReport {
                 requests: state.totals.get(cell).map_or(0, |n| *n as u64),
-                errors: 0,
+                errors: state.errors.get(cell).map_or(0, |n| *n as u64),
                 slow: 0,
                 in_flight: 0,
                 p50: None,
