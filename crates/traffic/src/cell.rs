@@ -26,17 +26,35 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Milliseconds since the start, never 0 (which stands for "never").
-    pub(crate) fn ms(self) -> u64 {
-        self.ms_at(Instant::now())
+    pub(crate) fn now(self) -> Moment {
+        Moment { us: Instant::now().saturating_duration_since(self.0).as_micros() as u64 }
     }
 
-    pub(crate) fn ms_at(self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.0).as_millis() as u64 + 1
+    /// Milliseconds since the start, never 0 (which stands for "never").
+    pub(crate) fn ms(self) -> u64 {
+        self.now().ms()
     }
 
     pub(crate) fn at(self, ms: u64) -> Instant {
         self.0 + Duration::from_millis(ms.saturating_sub(1))
+    }
+}
+
+/// A time on the clock: one number, for every request asks for several.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    us: u64,
+}
+
+impl Moment {
+    /// Milliseconds since the start, never 0.
+    pub(crate) fn ms(self) -> u64 {
+        self.us / 1_000 + 1
+    }
+
+    /// What has passed since `earlier`; zero if it is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.us.saturating_sub(earlier.us))
     }
 }
 

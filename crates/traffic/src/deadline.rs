@@ -8,13 +8,13 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::cell::Clock;
+use crate::cell::{Clock, Moment};
 
 /// Shortest time between two scans.
 const GRAIN_MS: u64 = 5;
@@ -64,11 +64,11 @@ impl Deadlines {
         Deadline { list: Rc::clone(self), key }
     }
 
-    /// Tells the time of `at`, and remembers it.
-    pub(crate) fn ms_at(&self, at: Instant) -> u64 {
-        let now_ms = self.clock.ms_at(at);
-        self.latest_ms.set(now_ms);
-        now_ms
+    /// Reads the clock, and remembers the time.
+    pub(crate) fn now(&self) -> Moment {
+        let now = self.clock.now();
+        self.latest_ms.set(now.ms());
+        now
     }
 
     /// A recent time: good enough for long deadlines, and free.

@@ -5,14 +5,14 @@ use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use forefend_domain::CellId;
 
 use crate::{
     budget::Budget,
-    cell::{Cell, Clock},
+    cell::{Cell, Clock, Moment},
     deadline::{Deadlines, ms},
     stats::Outcome,
     table::Table,
@@ -23,10 +23,10 @@ use crate::{
 
 /// So many requests must be in flight before silence alone, without any timeout, counts as a sign.
 const STUCK_CROWD: u32 = 8;
-/// Silence of a crowded cell that is always allowed.
-const STUCK_MIN_MS: u64 = 50;
+/// Silence of a crowded cell that is always allowed: a pause for garbage is no failure.
+const STUCK_MIN_MS: u64 = 30;
 /// Silence in multiples of the slowest recent response that is allowed.
-const STUCK_FACTOR: u64 = 8;
+const STUCK_FACTOR: u64 = 4;
 
 /// What all tasks of a worker share.
 #[derive(Debug)]
@@ -195,7 +195,7 @@ pub(crate) struct Flight {
     local: Rc<Local>,
     routed: Rc<Routed>,
     worker: Rc<Worker>,
-    began: Instant,
+    began: Moment,
     /// As decided so far; a client that leaves while waiting decides nothing.
     outcome: Option<Outcome>,
     /// The response's header is here and the body is being read.
@@ -203,12 +203,12 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    pub(crate) fn begin(worker: &Rc<Worker>, routed: &Rc<Routed>, cell: u16, now: Instant) -> Self {
+    pub(crate) fn begin(worker: &Rc<Worker>, routed: &Rc<Routed>, cell: u16, now: Moment) -> Self {
         let local = Rc::clone(&routed.cells[usize::from(cell)]);
         local.cell.stats.began(worker.index);
         let in_flight = local.in_flight.get();
         if in_flight == 0 {
-            local.progress_ms.set(worker.clock.ms_at(now));
+            local.progress_ms.set(now.ms());
         }
         local.in_flight.set(in_flight + 1);
         Self {
@@ -231,9 +231,8 @@ impl Flight {
 
     /// The response's header came.
     pub(crate) fn answered(&mut self, status: http::StatusCode) {
-        let now = Instant::now();
-        let now_ms = self.worker.deadlines.ms_at(now);
-        let latency = now.saturating_duration_since(self.began);
+        let now = self.worker.deadlines.now();
+        let (now_ms, latency) = (now.ms(), now.since(self.began));
         self.local.cell.stats.responded(self.worker.index, latency);
         self.land(now_ms);
         self.answered = true;
@@ -268,7 +267,7 @@ impl Flight {
 
     /// The connection can serve the next one.
     pub(crate) fn put_back(&self, connection: Box<Http1>) {
-        self.local.pool.put(connection, self.worker.clock.ms_at(self.began));
+        self.local.pool.put(connection, self.began.ms());
     }
 
     /// It no longer waits for the cell.
@@ -284,7 +283,7 @@ impl Drop for Flight {
             self.local.in_flight.set(self.local.in_flight.get().saturating_sub(1));
         }
         let outcome = self.outcome.unwrap_or_else(|| {
-            let slow = self.began.elapsed() > self.routed.table.settings.slow_after;
+            let slow = self.worker.clock.now().since(self.began) > self.routed.table.settings.slow_after;
             if slow { Outcome::Slow } else { Outcome::Good }
         });
         self.local.cell.stats.ended(self.worker.index, outcome);

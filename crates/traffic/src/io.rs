@@ -118,12 +118,13 @@ impl Downstream {
     /// Nothing came: is the client allowed to be silent?
     fn wait(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let client = &self.client;
-        if client.waiting_for.get() == (Waiting::RestOfHeader { timed: false }) {
+        let between_requests = client.active.get() == 0;
+        if between_requests && client.waiting_for.get() == (Waiting::RestOfHeader { timed: false }) {
             client.waiting_for.set(Waiting::RestOfHeader { timed: true });
             client.waiting.set(client.clock.ms() + client.header_ms);
         }
         // Asked in any case, so that the task is woken for a deadline that is set when the request has ended.
-        if client.waiting.has_passed(cx) && client.active.get() == 0 {
+        if client.waiting.has_passed(cx) && between_requests {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the client was silent for too long",
@@ -209,6 +210,11 @@ impl Write for Downstream {
 /// Bytes that are rather copied together than handed to the kernel in pieces: send(2) costs less than writev(2).
 const GATHER: usize = 2_048;
 
+thread_local! {
+    /// Where they are copied together. Clearing such a buffer for every write would cost as much as the copying.
+    static GATHERED: RefCell<[u8; GATHER]> = const { RefCell::new([0; GATHER]) };
+}
+
 fn write_gathered(
     stream: &mut TokioIo<TcpStream>,
     cx: &mut Context<'_>,
@@ -222,13 +228,14 @@ fn write_gathered(
     if total > GATHER {
         return stream.poll_write_vectored(cx, bufs);
     }
-    let mut gathered = [0u8; GATHER];
-    let mut end = 0;
-    for buf in bufs {
-        gathered[end..end + buf.len()].copy_from_slice(buf);
-        end += buf.len();
-    }
-    stream.poll_write(cx, &gathered[..end])
+    GATHERED.with_borrow_mut(|gathered| {
+        let mut end = 0;
+        for buf in bufs {
+            gathered[end..end + buf.len()].copy_from_slice(buf);
+            end += buf.len();
+        }
+        stream.poll_write(cx, &gathered[..end])
+    })
 }
 
 /// The cell's end: remembers whether the kernel took any byte of the request.

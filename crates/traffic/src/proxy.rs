@@ -1,6 +1,6 @@
 //! One request: choose a cell, send, and when that fails decide whether and where to try again.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Instant};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, rc::Rc, task::Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -8,6 +8,7 @@ use hyper::body::{Body, Incoming};
 
 use crate::{
     body::{Http1Body, Http2Body, Patience, RequestBody, ResponseBody},
+    cell::Moment,
     deadline::{Deadline, ms},
     flight::{Flight, Routed, Service},
     headers::{is_idempotent, strip_hop_by_hop, to_cell, user_key},
@@ -32,9 +33,8 @@ pub(crate) async fn serve(
     let routed = service.current();
     let settings = &routed.table.settings;
     service.budget.deposit(&settings.retry_budget);
-    let now = Instant::now();
-    let now_ms = service.worker.deadlines.ms_at(now);
-    let give_up_ms = now_ms + ms(settings.request_timeout);
+    let now = service.worker.deadlines.now();
+    let give_up_ms = now.ms() + ms(settings.request_timeout);
     let deadline = service.worker.deadlines.at(give_up_ms);
 
     let key = match user_key(&settings.sticky, request.headers(), client.address) {
@@ -48,21 +48,28 @@ pub(crate) async fn serve(
     if let Err(why) = to_cell(&mut request, settings, &client) {
         return Ok(Refusal::bad_request(why).respond());
     }
-    let request = match with_body(request, settings.max_body_buffer, &deadline).await {
-        Ok(request) => request,
-        Err(refusal) => return Ok(refusal.respond()),
+    let (parts, body) = request.into_parts();
+    let body = if body.is_end_stream() {
+        RequestBody::Empty
+    } else {
+        match sendable(body, &parts.method, settings.max_body_buffer, &deadline).await {
+            Ok(body) => body,
+            Err(refusal) => return Ok(refusal.respond()),
+        }
     };
+    let request = Request::from_parts(parts, body);
     let mut tries = Tries {
         service: &service,
         routed: &routed,
         key,
         spare: Spare::of(&request),
+        request: Some(request),
         offered: [0; MAX_OFFERS],
         offers: 0,
         sent: 0,
         give_up_ms,
     };
-    match tries.run(request, now, &deadline).await {
+    match tries.run(now, &deadline).await {
         Ok((mut response, connection, flight)) => {
             strip_hop_by_hop(response.headers_mut());
             *response.version_mut() = Version::HTTP_11;
@@ -152,19 +159,16 @@ impl Refusal {
     }
 }
 
-/// The request with a body that can be sent: kept whole where another try may need it.
-async fn with_body(
-    request: Request<Incoming>,
+/// A body that can be sent: kept whole where another try may need it.
+async fn sendable(
+    mut body: Incoming,
+    method: &Method,
     keep_at_most: u32,
     deadline: &Deadline,
-) -> Result<Request<RequestBody>, Refusal> {
-    let (parts, mut body) = request.into_parts();
-    if body.is_end_stream() {
-        return Ok(Request::from_parts(parts, RequestBody::Empty));
-    }
+) -> Result<RequestBody, Refusal> {
     let size = body.size_hint().exact().filter(|size| *size <= u64::from(keep_at_most));
-    let Some(size) = size.filter(|_| is_idempotent(&parts.method)) else {
-        return Ok(Request::from_parts(parts, RequestBody::Streamed(body)));
+    let Some(size) = size.filter(|_| is_idempotent(method)) else {
+        return Ok(RequestBody::Streamed(body));
     };
     let mut whole = BytesMut::with_capacity(size as usize);
     loop {
@@ -183,7 +187,7 @@ async fn with_body(
             None => break,
         }
     }
-    Ok(Request::from_parts(parts, RequestBody::Whole(Some(whole.freeze()))))
+    Ok(RequestBody::Whole(Some(whole.freeze())))
 }
 
 /// What is needed to send a request again.
@@ -232,6 +236,8 @@ struct Tries<'a> {
     service: &'a Rc<Service>,
     routed: &'a Rc<Routed>,
     key: Key,
+    /// The request while no connection has taken it. It is large, so it stays here and is not handed around.
+    request: Option<Request<RequestBody>>,
     spare: Option<Spare>,
     offered: [u16; MAX_OFFERS],
     offers: usize,
@@ -239,47 +245,38 @@ struct Tries<'a> {
     give_up_ms: u64,
 }
 
-/// How a try at one cell ended.
-enum Tried {
-    Answered(Box<Answer>),
-    /// Nothing was sent; here is the request.
-    NotConnected(Box<Request<RequestBody>>),
+/// Why a try at one cell gave no answer.
+enum Missed {
+    /// Nothing was sent; the request is still here.
+    NotConnected,
     Sent(Refusal),
     /// No other try can help.
     Final(Refusal),
 }
 
 impl Tries<'_> {
-    async fn run(
-        &mut self,
-        request: Request<RequestBody>,
-        now: Instant,
-        deadline: &Deadline,
-    ) -> Result<Answer, Refusal> {
+    async fn run(&mut self, now: Moment, deadline: &Deadline) -> Result<Answer, Refusal> {
         let clock = self.service.worker.clock;
         let settings = &self.routed.table.settings;
-        let mut request = request;
         let mut began = now;
         let mut last = Refusal::NO_CELL;
         loop {
-            let began_ms = clock.ms_at(began);
-            if began_ms >= self.give_up_ms {
+            if began.ms() >= self.give_up_ms {
                 return Err(if self.offers == 0 { Refusal::TIMEOUT } else { last });
             }
-            let Some(cell) = self.choose(began_ms, last.cause) else { return Err(last) };
+            let Some(cell) = self.choose(began.ms(), last.cause) else { return Err(last) };
             if self.offers == MAX_OFFERS {
                 return Err(last);
             }
             self.offered[self.offers] = cell;
             self.offers += 1;
-            match self.offer(cell, request, began, deadline).await {
-                Tried::Answered(answer) => return Ok(*answer),
-                Tried::Final(refusal) => return Err(refusal),
-                Tried::NotConnected(back) => {
+            match self.offer(cell, began, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(Missed::Final(refusal)) => return Err(refusal),
+                Err(Missed::NotConnected) => {
                     last = if self.sent == 0 { Refusal::CONNECT } else { last };
-                    request = *back;
                 }
-                Tried::Sent(refusal) => {
+                Err(Missed::Sent(refusal)) => {
                     last = refusal;
                     let Some(spare) = &self.spare else { return Err(last) };
                     let now_ms = clock.ms();
@@ -289,10 +286,10 @@ impl Tries<'_> {
                     {
                         return Err(last);
                     }
-                    request = spare.request();
+                    self.request = Some(spare.request());
                 }
             }
-            began = Instant::now();
+            began = clock.now();
         }
     }
 
@@ -313,79 +310,69 @@ impl Tries<'_> {
     }
 
     /// Offers the request to one cell.
-    async fn offer(
-        &mut self,
-        cell: u16,
-        mut request: Request<RequestBody>,
-        began: Instant,
-        deadline: &Deadline,
-    ) -> Tried {
+    async fn offer(&mut self, cell: u16, began: Moment, deadline: &Deadline) -> Result<Answer, Missed> {
         let settings = &self.routed.table.settings;
         let mut flight = Flight::begin(&self.service.worker, self.routed, cell, began);
-        let try_until_ms =
-            (self.service.worker.clock.ms_at(began) + ms(settings.try_timeout)).min(self.give_up_ms);
+        // A try that no other can follow ends with the request: giving it up sooner would only lose its answer.
+        let try_until_ms = if self.spare.is_some() && self.sent + 1 < settings.max_tries {
+            (began.ms() + ms(settings.try_timeout)).min(self.give_up_ms)
+        } else {
+            self.give_up_ms
+        };
         deadline.set(try_until_ms);
-        let safe = is_idempotent(request.method());
+        let safe = self.request.as_ref().is_some_and(|request| is_idempotent(request.method()));
         let mut pooled = true;
         loop {
-            let connection = match self.connect(&flight, pooled, safe).await {
+            let mut connection = match self.connect(&flight, pooled, safe).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     flight.failed(&format!("connect: {error}"));
-                    return Tried::NotConnected(Box::new(request));
+                    return Err(Missed::NotConnected);
                 }
             };
-            let result = match connection {
-                Connection::Http1(mut connection) => {
-                    let result = connection.send(request, deadline).await;
-                    result.map(|response| (response, Connection::Http1(connection)))
-                }
-                Connection::Http2(mut stream) => {
-                    let result = stream.send(request, deadline).await;
-                    result.map(|response| (response, Connection::Http2(stream)))
-                }
+            let sent = match &mut connection {
+                Connection::Http1(connection) => connection.send(&mut self.request, deadline).await,
+                Connection::Http2(stream) => stream.send(&mut self.request, deadline).await,
             };
-            return match result {
-                Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            return match sent {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     flight.failed("switched protocols without being asked");
-                    Tried::Final(Refusal::RESET)
+                    Err(Missed::Final(Refusal::RESET))
                 }
-                Ok((response, connection)) => {
+                Ok(response) => {
                     self.sent += 1;
                     flight.answered(response.status());
-                    Tried::Answered(Box::new((response, connection, flight)))
+                    Ok((response, connection, flight))
                 }
-                Err(SendError::Unsent(back)) if pooled => {
+                Err(SendError::Unsent) if pooled => {
                     // The cell closed an idle connection, which it may: a new one shows whether it is well.
-                    request = *back;
                     pooled = false;
                     continue;
                 }
-                Err(SendError::Unsent(back)) => {
+                Err(SendError::Unsent) => {
                     flight.failed("it closed the connection at once");
-                    Tried::NotConnected(back)
+                    Err(Missed::NotConnected)
                 }
                 Err(SendError::Broken { sent: false, .. }) if pooled && self.spare.is_some() => {
                     // The message is lost in the connection, but the kernel took nothing of it.
-                    let Some(spare) = &self.spare else { return Tried::Final(Refusal::RESET) };
-                    request = spare.request();
+                    self.request = self.spare.as_ref().map(Spare::request);
                     pooled = false;
                     continue;
                 }
                 Err(SendError::Broken { error, .. }) => {
                     self.sent += 1;
                     flight.failed(&format!("reset: {error}"));
-                    Tried::Sent(Refusal::RESET)
+                    Err(Missed::Sent(Refusal::RESET))
                 }
                 Err(SendError::TimedOut) => {
                     self.sent += 1;
                     flight.failed("no response in time");
-                    Tried::Sent(Refusal::TIMEOUT)
+                    Err(Missed::Sent(Refusal::TIMEOUT))
                 }
                 Err(SendError::Client(error)) => {
                     tracing::debug!(%error, "a client's body broke off");
                     flight.void();
-                    Tried::Final(Refusal::CLIENT)
+                    Err(Missed::Final(Refusal::CLIENT))
                 }
             };
         }

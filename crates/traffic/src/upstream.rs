@@ -36,8 +36,8 @@ const STREAMS: u32 = 100;
 /// Why a try gave no response header.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// Nothing of the request reached the cell. It is handed back.
-    Unsent(Box<Request<RequestBody>>),
+    /// Nothing of the request reached the cell. It lies where it was taken from.
+    Unsent,
     /// The connection broke.
     Broken {
         /// How.
@@ -95,14 +95,15 @@ impl Http1 {
         peeked != Err(nix::errno::Errno::EAGAIN)
     }
 
-    /// Sends a request and waits for the response's header.
+    /// Takes the request, sends it and waits for the response's header.
     pub(crate) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         deadline: &Deadline,
     ) -> Result<Response<Incoming>, SendError> {
+        let Some(message) = request.take() else { return Err(SendError::Unsent) };
         self.sent.set(false);
-        let mut response = pin!(self.sender.try_send_request(request));
+        let mut response = pin!(self.sender.try_send_request(message));
         let connection = &mut self.connection;
         let ended = &mut self.ended;
         let result = std::future::poll_fn(|cx| {
@@ -119,15 +120,23 @@ impl Http1 {
         })
         .await;
         match result {
-            Some(result) => result.map_err(|error| broken(error, self.sent.get())),
+            Some(Ok(response)) => Ok(response),
+            Some(Err(error)) => Err(broken(error, request, self.sent.get())),
             None => Err(SendError::TimedOut),
         }
     }
 }
 
-fn broken(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>, sent: bool) -> SendError {
+fn broken(
+    mut error: hyper::client::conn::TrySendError<Request<RequestBody>>,
+    request: &mut Option<Request<RequestBody>>,
+    sent: bool,
+) -> SendError {
     match error.take_message() {
-        Some(request) => SendError::Unsent(Box::new(request)),
+        Some(message) => {
+            *request = Some(message);
+            SendError::Unsent
+        }
         None => {
             let error = error.into_error();
             if error.is_user() { SendError::Client(error) } else { SendError::Broken { error, sent } }
@@ -155,11 +164,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A connection that is still good, if there is one.
+    /// A connection that took its last request well, if there is one. The cell may have closed it since: the first
+    /// thing that sending does is to look, and then it hands the request back.
     pub(crate) fn take(&self) -> Option<Box<Http1>> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
-            if connection.is_reusable() {
+            if connection.sender.is_ready() || connection.is_reusable() {
                 return Some(connection);
             }
         }
@@ -208,15 +218,16 @@ impl Stream {
         Self { sender: sender.clone(), streams: Rc::clone(streams) }
     }
 
-    /// Sends a request and waits for the response's header.
+    /// Takes the request, sends it and waits for the response's header.
     pub(crate) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         deadline: &Deadline,
     ) -> Result<Response<Incoming>, SendError> {
-        let mut response = pin!(self.sender.try_send_request(request));
+        let Some(message) = request.take() else { return Err(SendError::Unsent) };
+        let mut response = pin!(self.sender.try_send_request(message));
         std::future::poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(|error| broken(error, true))),
+            Poll::Ready(result) => Poll::Ready(result.map_err(|error| broken(error, request, true))),
             Poll::Pending if deadline.has_passed(cx) => Poll::Ready(Err(SendError::TimedOut)),
             Poll::Pending => Poll::Pending,
         })

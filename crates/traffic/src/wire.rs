@@ -151,7 +151,8 @@ pub struct ServiceSettings {
     /// Time to connect to a cell.
     #[serde(with = "millis")]
     pub connect_timeout: Duration,
-    /// Time of one try from sending the request to the response's header.
+    /// Time of one try from sending the request to the response's header, if another try can follow: a write, and
+    /// the last try, have what is left of `request_timeout`.
     #[serde(with = "millis")]
     pub try_timeout: Duration,
     /// Time of all tries together to the response's header, and the longest pause within a body.

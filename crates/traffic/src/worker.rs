@@ -20,7 +20,7 @@ use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
-    task::{LocalSet, spawn_local},
+    task::spawn_local,
 };
 
 use crate::{
@@ -77,9 +77,11 @@ pub(crate) fn run(
     limits: Limits,
     commands: mpsc::Receiver<Command>,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
         let deadlines = Deadlines::new(clock);
         let worker = Rc::new(Worker { index, limits, clock, deadlines: Rc::clone(&deadlines) });
         spawn_local(async move { deadlines.run().await });
@@ -340,7 +342,9 @@ async fn connection(
             .await;
         } else {
             let mut builder = conn::http1::Builder::new();
-            builder.max_buf_size(MAX_HEADER_BYTES);
+            // A client may close its half after the request (RFC 9112 §9.6). One that has gone altogether shows when it is
+            // written to; listening for that meanwhile would cost every request a read.
+            builder.max_buf_size(MAX_HEADER_BYTES).half_close(true);
             let mut serving = pin!(builder.serve_connection(io, answer));
             drive(&listener, key, |cx, close| {
                 if close {

@@ -170,3 +170,21 @@ fn slow_and_oversized_headers_are_bounded() {
     assert!(http.raw(b"GET /item HTT").is_err());
     assert!(begun.elapsed() < Duration::from_secs(5), "the slow sender was kept");
 }
+
+#[test]
+fn a_client_that_closes_its_half_after_the_request_still_gets_the_answer() {
+    use std::io::{Read as _, Write as _};
+    let dir = tempfile::tempdir().unwrap();
+    let cell = FakeCell::start("a");
+    let mut director = TestDirector::start(dir.path());
+    director.route(&[("north", &cell, 1.0)]);
+    director.until_up(&[&cell]);
+    cell.delay_ms.store(100, std::sync::atomic::Ordering::SeqCst);
+    let mut stream = std::net::TcpStream::connect(director.listen).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    stream.write_all(b"GET /item HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}

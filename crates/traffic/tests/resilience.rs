@@ -133,6 +133,25 @@ fn a_post_whose_bytes_were_sent_is_never_sent_again_and_a_get_is() {
 }
 
 #[test]
+fn a_write_that_no_second_try_may_follow_is_waited_for_and_a_read_goes_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (FakeCell::start("a"), FakeCell::start("b"));
+    let mut director = TestDirector::start(dir.path());
+    director.set(|settings| settings.health.path = String::new());
+    director.route(&[("north", &a, 0.5), ("south", &b, 0.5)]);
+    let mut http = Http::connect(director.listen);
+    let at_a = (0..).map(|n| format!("user-{n}")).find(|user| http.get(user, "probe").cell() == "a").unwrap();
+    // Twice the time of a try, a fifth of the request's.
+    a.delay_ms.store(600, Ordering::SeqCst);
+    let post = http.send("POST", &[("x-user", &at_a), ("x-id", "p1")], b"order").unwrap();
+    assert_eq!((post.status, post.cell()), (200, "a"), "{post:?}");
+    let get = http.get(&at_a, "g1");
+    assert_eq!((get.status, get.cell()), (200, "b"), "{get:?}");
+    let count = |cell: &FakeCell, what: &str| cell.executed().iter().filter(|e| *e == what).count();
+    assert_eq!((count(&a, "POST p1"), count(&b, "POST p1")), (1, 0));
+}
+
+#[test]
 fn a_stalled_cell_is_left_after_a_few_timeouts() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (FakeCell::start("a"), FakeCell::start("b"));

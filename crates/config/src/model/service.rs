@@ -76,7 +76,8 @@ section! {
     pub struct TimeoutsConfig {
         /// For a connection to a cell.
         connect: Duration = Duration::from_millis(250),
-        /// For one try, from sending the request to the head of the answer. At most `request`.
+        /// For one try that another can follow, from sending the request to the head of the answer; a write, and the
+        /// last try, have what is left of `request`. At most `request`.
         per_try: Duration = Duration::from_secs(1),
         /// For all tries together to the head of the answer, and for the longest pause within a body.
         request: Duration = Duration::from_secs(10),
