@@ -193,6 +193,16 @@ fn interrupted_it_leaves_nothing_either() {
 }
 
 #[test]
+fn killed_it_leaves_nothing_soon_after() {
+    let mut demo = Demo::start(&mut Command::new(FOREFEND), temporary_dir());
+    let made = demo.playing();
+    demo.process.kill().unwrap();
+    demo.process.wait().unwrap();
+    wait_for("the caretaker has cleared up", AT_MOST, || demo.processes().is_empty().then_some(()));
+    demo.left_nothing(&made);
+}
+
+#[test]
 fn without_root_it_says_what_is_missing_and_goes_on() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: not root, so the other stories tell this one");

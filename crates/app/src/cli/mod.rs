@@ -80,6 +80,9 @@ enum Command {
     /// The data plane as a process of its own; `serve` starts it.
     #[command(hide = true)]
     Director(director::DirectorArguments),
+    /// Clears up behind a demo that was killed; `demo` starts it.
+    #[command(hide = true)]
+    Caretaker(crate::demo::CaretakerArguments),
 }
 
 /// How results are printed.
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Shift { cell, share, remote } => remote::shift(&cell, share, &remote),
         Command::Approve { cell, remote } => remote::approve(&cell, &remote),
         Command::Director(arguments) => director::run(&arguments),
+        Command::Caretaker(arguments) => crate::demo::attend(&arguments).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,7 +56,9 @@ async fn play_run(
     dir: &Path,
     forecast: bool,
 ) -> Result<Vec<Figures>, DemoError> {
-    let stage = Stage::set(dir, forecast, arguments.api_port).await?;
+    // A directory that was asked for is kept, whatever happens.
+    let temporary = if arguments.dir.is_none() { dir.parent() } else { None };
+    let stage = Stage::set(dir, forecast, arguments.api_port, temporary).await?;
     let mut view = View::new(!arguments.headless, forecast);
     view.say(&format!("dashboard: http://{}/", stage.api));
     for missing in stage.missing_protections() {

@@ -6,6 +6,7 @@
 //! users met (`acts`).
 
 mod acts;
+mod caretaker;
 mod figures;
 mod load;
 mod script;
@@ -16,6 +17,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
+pub use caretaker::CaretakerArguments;
+pub(crate) use caretaker::attend;
 pub use figures::{ActFigures, Figures, Report};
 
 /// What to show.

@@ -13,8 +13,12 @@ use forefend_domain::{LedgerEntry, LifeState, ServiceId};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{DemoError, script};
-use crate::{api::client::Client, engine};
+use super::{
+    DemoError,
+    caretaker::{self, Caretaker},
+    script,
+};
+use crate::api::client::Client;
 
 /// How long starting and stopping may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,16 +31,25 @@ pub(crate) struct Stage {
     pub(crate) shop: SocketAddr,
     client: Client,
     ended: bool,
+    _caretaker: Caretaker,
 }
 
 impl Stage {
     /// Starts director, engine and cells, and waits until every cell serves.
-    pub(crate) async fn set(dir: &Path, forecast: bool, api_port: Option<u16>) -> Result<Self, DemoError> {
+    /// `temporary` is a directory to be removed should this process be killed.
+    pub(crate) async fn set(
+        dir: &Path,
+        forecast: bool,
+        api_port: Option<u16>,
+        temporary: Option<&Path>,
+    ) -> Result<Self, DemoError> {
         std::fs::create_dir_all(dir)?;
+        let dir = &dir.canonicalize()?;
         let api = api_address(api_port)?;
         let [shop, inventory] = [free_address()?, free_address()?];
         let config = dir.join("forefend.yaml");
         std::fs::write(&config, script::configuration(&dir.join("state"), api, shop, inventory))?;
+        let _caretaker = Caretaker::hire(dir, temporary)?;
         let log = std::fs::File::create(dir.join("engine.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -53,7 +66,7 @@ impl Stage {
         }
         let engine = command.spawn()?;
         let client = Client::new(&format!("http://{api}"), None)?;
-        let mut stage = Self { dir: dir.to_owned(), engine, api, shop, client, ended: false };
+        let mut stage = Self { dir: dir.to_owned(), engine, api, shop, client, ended: false, _caretaker };
         stage.wait_until_all_serve().await?;
         Ok(stage)
     }
@@ -182,31 +195,12 @@ impl Stage {
             return;
         }
         self.ended = true;
-        let director = self.dir.join("state").join("director");
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.engine.id()).unwrap_or(0));
-        // The engine may be gone already.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while matches!(self.engine.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+        if let Err(error) = caretaker::clear(&self.dir) {
+            eprintln!("{error}");
         }
+        // It has ended by now, and somebody must hear of it.
         let _ = self.engine.kill();
         let _ = self.engine.wait();
-        let mut client =
-            forefend_traffic::DirectorClient::new(&director, Duration::from_secs(2), BTreeMap::new());
-        let _ = client.shutdown(false);
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while engine::director_runs(&director) && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        match forefend_config::load(&self.dir.join("forefend.yaml")) {
-            Ok(config) => {
-                if let Err(error) = engine::remove_cells(&config, PATIENCE) {
-                    eprintln!("the cells could not be removed: {error}");
-                }
-            }
-            Err(errors) => eprintln!("{errors}"),
-        }
     }
 }
 
