@@ -1,7 +1,9 @@
 //! `bench proxy`: what a proxied request costs.
 //!
 //! Two measurements a round. At a steady rate, the same work for all: CPU time per request, and the 99th
-//! percentile of latency. Then as fast as it goes: requests per second, and CPU time per request at that.
+//! percentile of latency. Then as fast as it goes: requests per second, and CPU time per request at that. All peers
+//! run at the same time and are loaded one after the other in short slices, over and over: what a shared machine's speed
+//! does within a few seconds then meets all of them alike.
 
 use std::{
     net::SocketAddr,
@@ -32,8 +34,13 @@ const CASES: &[&str] = &["http1", "http2", "idle", "tls"];
 const CONCURRENCY: usize = 32;
 /// Requests per second of the steady load: a core of load and backends has room for it on slow machines.
 const STEADY_RATE: f64 = 6_000.0;
-const WARM_UP_S: f64 = 1.0;
-const MEASURED_S: f64 = 3.0;
+/// Before the first slice of a peer; connections to cells and caches are made then.
+const FIRST_WARM_UP_S: f64 = 1.0;
+/// Before every other one.
+const WARM_UP_S: f64 = 0.2;
+const SLICE_S: f64 = 0.5;
+/// Slices of a peer, a round and a load.
+const SLICES: usize = 6;
 /// Enough for a figure per connection that the allocator's rounding does not blur.
 const IDLE_CONNECTIONS: usize = 1_000;
 
@@ -46,9 +53,10 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<Report> {
     let mut bench = Bench::prepare(arguments, "proxy")?;
     for round in 0..arguments.rounds {
         for case in &cases {
-            for peer in bench.turn(round) {
-                eprintln!("round {} of {}: {case}, {}", round + 1, arguments.rounds, peer.name());
-                bench.measure(peer, case, round)?;
+            eprintln!("round {} of {}: {case}", round + 1, arguments.rounds);
+            match *case {
+                "idle" => bench.measure_idle(round)?,
+                _ => bench.measure_load(case, round)?,
             }
         }
     }
@@ -143,11 +151,8 @@ impl Bench {
         self.report
     }
 
-    fn measure(&mut self, peer: Peer, case: &str, round: u32) -> Result<()> {
-        let metrics: &[Metric] = match case {
-            "idle" => &[IDLE],
-            _ => &[CPU, P99, RATE],
-        };
+    /// Starts a proxy; tells the report why if that is not possible.
+    fn start(&mut self, case: &str, metrics: &[Metric], peer: Peer, round: u32) -> Result<Option<Run>> {
         let purpose = Purpose::Throughput { http2: case == "http2" };
         let refusal = match case {
             "tls" => {
@@ -157,22 +162,96 @@ impl Bench {
         };
         if let Some(why) = refusal {
             self.report.skip(case, metrics, peer, round, &why);
-            return Ok(());
+            return Ok(None);
         }
         let installed = self.installed(peer).map_err(anyhow::Error::msg)?;
-        let run = Run::start(&self.release, peer, installed, purpose);
-        let measured = run.and_then(|run| if case == "idle" { run.idle() } else { run.load(case) });
-        match measured {
-            Ok((figures, others)) => {
-                for (case, metric, value) in figures {
-                    self.report.record(&case, metric, peer, round, value);
-                }
-                self.others.extend(others);
-                Ok(())
-            }
-            Err(error) => self.lost(case, metrics, peer, round, &error),
+        match Run::start(&self.release, peer, installed, purpose) {
+            Ok(run) => Ok(Some(run)),
+            Err(error) => self.lost(case, metrics, peer, round, &error).map(|()| None),
         }
     }
+
+    fn measure_idle(&mut self, round: u32) -> Result<()> {
+        for peer in self.turn(round) {
+            let Some(run) = self.start("idle", &[IDLE], peer, round)? else { continue };
+            match run.idle() {
+                Ok(bytes) => self.report.record("idle", IDLE, peer, round, bytes),
+                Err(error) => self.lost("idle", &[IDLE], peer, round, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn measure_load(&mut self, case: &str, round: u32) -> Result<()> {
+        let mut runs = Vec::new();
+        for peer in self.turn(round) {
+            if let Some(run) = self.start(case, &[CPU, P99, RATE], peer, round)? {
+                runs.push((peer, run, [Sum::default(), Sum::default()]));
+            }
+        }
+        for (load, rate) in [Some(STEADY_RATE), None].into_iter().enumerate() {
+            for slice in 0..SLICES {
+                let mut lost = Vec::new();
+                for (peer, run, sums) in &mut runs {
+                    let warm_up_s = if load + slice == 0 { FIRST_WARM_UP_S } else { WARM_UP_S };
+                    match run.one_load(rate, warm_up_s, SLICE_S) {
+                        Ok(seen) => sums[load].add(&seen),
+                        Err(error) => lost.push((*peer, error)),
+                    }
+                }
+                for (peer, error) in lost {
+                    runs.retain(|(p, ..)| *p != peer);
+                    self.lost(case, &[CPU, P99, RATE], peer, round, &error)?;
+                }
+            }
+        }
+        for (peer, _run, [steady, full]) in runs {
+            self.report.record(case, CPU, peer, round, steady.cpu_us());
+            self.report.record(case, P99, peer, round, steady.p99_ms());
+            self.report.record(case, RATE, peer, round, full.answered as f64 / full.seconds);
+            self.report.record(&format!("{case}-saturated"), CPU, peer, round, full.cpu_us());
+            self.others.extend(steady.others.into_iter().chain(full.others));
+        }
+        Ok(())
+    }
+}
+
+/// What a peer's slices of one round and load give together.
+#[derive(Default)]
+struct Sum {
+    answered: u64,
+    seconds: f64,
+    used: Duration,
+    p99_ms: Vec<f64>,
+    others: Vec<f64>,
+}
+
+impl Sum {
+    fn add(&mut self, slice: &Slice) {
+        self.answered += slice.result.answered;
+        self.seconds += slice.result.seconds;
+        self.used += slice.used;
+        self.p99_ms.push(slice.result.p99_ms);
+        self.others.push(slice.others);
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.used.as_secs_f64() * 1e6 / self.answered as f64
+    }
+
+    /// The median of the slices'.
+    fn p99_ms(&self) -> f64 {
+        let mut sorted = self.p99_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+}
+
+/// One slice: what the load saw, the CPU time of the proxy, and the cores that others used.
+struct Slice {
+    result: LoadResult,
+    used: Duration,
+    others: f64,
 }
 
 /// A proxy and its two cells.
@@ -184,9 +263,6 @@ struct Run {
     http2: bool,
     folder: tempfile::TempDir,
 }
-
-/// Figures of a run, each under its case, and the cores that others used meanwhile.
-type Measured = (Vec<(String, Metric, f64)>, Vec<f64>);
 
 impl Run {
     fn start(release: &Path, peer: Peer, installed: &Installed, purpose: Purpose) -> Result<Self> {
@@ -204,26 +280,13 @@ impl Run {
         Ok(Self { release: release.to_owned(), proxy, cells, listen, http2, folder })
     }
 
-    fn load(self, case: &str) -> Result<Measured> {
-        let (steady, steady_cpu_us, others_steady) = self.one_load(Some(STEADY_RATE))?;
-        let (full, full_cpu_us, others_full) = self.one_load(None)?;
-        let saturated = format!("{case}-saturated");
-        let figures = vec![
-            (case.to_owned(), CPU, steady_cpu_us),
-            (case.to_owned(), P99, steady.p99_ms),
-            (case.to_owned(), RATE, full.answered as f64 / full.seconds),
-            (saturated, CPU, full_cpu_us),
-        ];
-        Ok((figures, vec![others_steady, others_full]))
-    }
-
-    /// Runs a load; gives its result, the proxy's CPU time per request, and the cores that others used.
-    fn one_load(&self, rate: Option<f64>) -> Result<(LoadResult, f64, f64)> {
+    /// Loads it for `seconds`.
+    fn one_load(&self, rate: Option<f64>, warm_up_s: f64, seconds: f64) -> Result<Slice> {
         let mut arguments: Vec<String> = ["part", "load", "--target"].map(str::to_owned).into();
         arguments.push(self.listen.to_string());
         arguments.extend(["--concurrency".to_owned(), CONCURRENCY.to_string()]);
-        arguments.extend(["--warm-up-s".to_owned(), WARM_UP_S.to_string()]);
-        arguments.extend(["--seconds".to_owned(), MEASURED_S.to_string()]);
+        arguments.extend(["--warm-up-s".to_owned(), warm_up_s.to_string()]);
+        arguments.extend(["--seconds".to_owned(), seconds.to_string()]);
         if let Some(rate) = rate {
             arguments.extend(["--rate".to_owned(), rate.to_string()]);
         }
@@ -238,13 +301,13 @@ impl Run {
             arguments,
             Signal::SIGKILL,
         )?;
-        let patience = Duration::from_secs_f64(WARM_UP_S + MEASURED_S + 20.0);
+        let patience = Duration::from_secs_f64(warm_up_s + seconds + 20.0);
         ensure!(load.line(patience)? == "begin", "the load began with an unexpected line");
         let (begin, proxy_before) = (Instant::now(), self.proxy.process.cpu_time()?);
         let (machine_before, load_before) = (cpu::machine_time()?, load.cpu_time()?);
         let cells_before = self.cells_time()?;
         // The load ends with its result, so what it used is asked for shortly before.
-        std::thread::sleep(Duration::from_secs_f64(MEASURED_S * 0.9));
+        std::thread::sleep(Duration::from_secs_f64(seconds * 0.9));
         let machine = cpu::machine_time()?.saturating_sub(machine_before);
         let ours = (self.proxy.process.cpu_time()?.saturating_sub(proxy_before))
             + load.cpu_time()?.saturating_sub(load_before)
@@ -260,17 +323,17 @@ impl Run {
             result.failed,
             result.answered + result.failed
         );
-        let cpu_us = used.as_secs_f64() * 1e6 / result.answered as f64;
-        Ok((result, cpu_us, others))
+        Ok(Slice { result, used, others })
     }
 
     fn cells_time(&self) -> Result<Duration> {
         self.cells.iter().map(Process::cpu_time).sum()
     }
 
-    fn idle(self) -> Result<Measured> {
+    /// Bytes that an idle connection takes.
+    fn idle(self) -> Result<f64> {
         // A little work first, so that what is allocated once is there before.
-        self.one_load(Some(STEADY_RATE / 10.0))?;
+        self.one_load(Some(STEADY_RATE / 10.0), FIRST_WARM_UP_S, SLICE_S)?;
         let before = self.proxy.process.memory()?;
         let arguments = ["part", "idle", "--target", &self.listen.to_string(), "--connections"];
         let arguments = arguments.into_iter().map(str::to_owned).chain([IDLE_CONNECTIONS.to_string()]);
@@ -287,7 +350,7 @@ impl Run {
             "the idle connections began with an unexpected line"
         );
         let grown = self.proxy.process.memory()?.saturating_sub(before);
-        Ok((vec![("idle".to_owned(), IDLE, grown as f64 / IDLE_CONNECTIONS as f64)], Vec::new()))
+        Ok(grown as f64 / IDLE_CONNECTIONS as f64)
     }
 }
 
