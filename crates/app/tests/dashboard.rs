@@ -96,9 +96,10 @@ async fn an_operator_sees_the_danger_understands_it_and_freezes() {
     page.key("Enter", 13, "\r").await;
     page.wait_for("document.querySelector('#detail h2').textContent === 'shop-north-2'").await;
 
-    // A tick moves nothing and takes no focus away.
+    // A tick moves nothing and takes no focus away, once what was asked for that cell has come.
+    page.wait_for("document.querySelector('pre.words').innerText.startsWith('shop-north-2')").await;
     let places = "JSON.stringify([...document.querySelectorAll('.card, .panel')].map((e) => e.getBoundingClientRect().top))";
-    let before = page.eval(places).await;
+    let before = page.settled(places).await;
     let tick = page.eval("document.querySelector('.tick').textContent").await;
     page.wait_for(&format!("document.querySelector('.tick').textContent !== {tick}")).await;
     assert_eq!(page.eval(places).await, before, "a tick moved the layout");

@@ -127,16 +127,42 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true in the page.
+    /// Waits until an expression is true in the page. One that throws, as for an element that is not there yet, is not
+    /// true yet.
     pub(crate) async fn wait_for(&mut self, condition: &str) {
+        let asked = format!(
+            "(() => {{ try {{ return Boolean({condition}); }} catch (thrown) {{ return String(thrown); }} }})()"
+        );
+        let mut last = Value::Null;
         let waiting = async {
-            while self.eval(&format!("Boolean({condition})")).await != json!(true) {
+            loop {
+                last = self.eval(&asked).await;
+                if last == json!(true) {
+                    return;
+                }
                 self.eval("new Promise((done) => setTimeout(done, 30))").await;
             }
         };
         if timeout(PATIENCE, waiting).await.is_err() {
-            panic!("never came true in the page: {condition}");
+            panic!("never came true in the page: {condition} (last: {last})");
         }
+    }
+
+    /// Waits until what an expression gives is the same over a few frames, and gives it.
+    pub(crate) async fn settled(&mut self, expression: &str) -> Value {
+        let frames = "new Promise((done) => setTimeout(() => requestAnimationFrame(done), 100))";
+        let waiting = async {
+            let mut before = self.eval(expression).await;
+            let mut same = 0;
+            while same < 3 {
+                self.eval(&format!("{frames}.then(() => 0)")).await;
+                let now = self.eval(expression).await;
+                same = if now == before { same + 1 } else { 0 };
+                before = now;
+            }
+            before
+        };
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never comes to rest: {expression}"))
     }
 
     /// Presses the mouse on the middle of the first element that the selector finds, where a person would see it.
