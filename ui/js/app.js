@@ -159,21 +159,26 @@ async function command(path, body) {
   }
 }
 
+/** Answers the question that is open. The dialog's own `close` event comes late, and may meet the next question. */
+let answer = null;
+
 /** Asks first; the promise tells whether to go on. */
 function confirm(title, text, ok) {
   const dialog = $("confirm");
   $("confirm-h").textContent = title;
   $("confirm-p").textContent = text;
   $("confirm-ok").textContent = ok;
-  dialog.returnValue = "";
+  answer?.(false);
   dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((done) => {
+    answer = (yes) => { answer = null; dialog.close(); done(yes); };
+  });
 }
 
 const ACTS = {
   select: (id) => select(id),
   theme: () => theme(true),
-  cancel: () => $("confirm").close("no"),
+  cancel: () => answer?.(false),
   older: () => book.older().then(draw, (problem) => toast(problem.message, true)),
   "ledger-group": (_, node) => { book.filter(node.dataset.group, null); draw(); },
   async freeze() {
@@ -207,8 +212,10 @@ document.addEventListener("input", (event) => {
 });
 $("confirm").querySelector("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  $("confirm").close("yes");
+  answer?.(true);
 });
+// By the keyboard.
+$("confirm").addEventListener("close", (event) => { if (!event.target.open) answer?.(false); });
 
 // --- signing in: many requests may find out at once that a token is needed; one dialog serves them all
 

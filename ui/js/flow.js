@@ -8,12 +8,13 @@ export function flow(view, look) {
   return services.map((service) => {
     const cells = view.summaries.filter((c) => c.service === service);
     const shifts = view.shifts.filter((s) => s.service === service);
+    const tests = (view.pre_tests ?? []).filter((t) => t.service === service);
     return h("div", { key: service, class: "flow" },
       services.length > 1 && h("h3", {}, service),
       bars(cells, look), key(cells, look),
       h("h3", { class: "shifts-h" }, "Shifts in progress"),
-      shifts.length ? shifts.map((s) => shift(s, view, look))
-        : h("p", { class: "empty" }, "None: all traffic is at home."));
+      shifts.map((s) => shift(s, view, look)), tests.map((t) => preTest(t, view, look)),
+      !shifts.length && !tests.length && h("p", { class: "empty" }, "None: all traffic is at home."));
   });
 }
 
@@ -50,6 +51,19 @@ function shift(s, view, look) {
       h("i", { class: "fill" }), steps.map((x) => h("i", { class: "step", vars: { "--x": `${x / 100}%` } })), h("i", { class: "target" })),
     h("div", { class: "line small" }, h("span", {}, h("b", { class: "num" }, bp(s.moved)), ` of its home traffic away, ${bp(s.target)} wanted`),
       h("span", {}, `mirror: ${s.evidence.requests.toLocaleString("en-GB")} requests answered, ${s.evidence.bad} badly`), h("span", {}, `for ${age}`)));
+}
+
+/** A mirror that is tried with a little real traffic before it is needed. */
+function preTest(t, view, look) {
+  const cap = view.world.services[t.service].service.policy.pre_test.cap;
+  return h("div", { key: `test-${t.from}`, class: "shift pre-test" },
+    h("div", { class: "line" },
+      h("span", { class: "route" }, look[t.from] && swatch(look[t.from]), h("b", {}, t.from),
+        h("span", { class: "arrow", "aria-label": "tries" }, "⇢"), look[t.to] && swatch(look[t.to]), h("b", {}, t.to)),
+      h("span", { class: "tag" }, "pre-test, no shift")),
+    h("div", { class: "line small" }, h("span", {}, "the mirror is tried with ", h("b", { class: "num" }, bp(t.share)), ` of the traffic, at most ${bp(cap)}`),
+      h("span", {}, `${t.evidence.requests.toLocaleString("en-GB")} requests answered, ${t.evidence.bad} badly`),
+      h("span", {}, `for ${dur((view.world.now - t.since) / 1000)}`)));
 }
 
 const LIFE = ["planned", "creating", "warming", "idle", "canary", "serving", "draining"];

@@ -74,7 +74,7 @@ export const effectWords = (e) => (effects[e.effect] ?? (() => e.effect))(e);
 
 const REASONS = {
   predicted: "a failure is foreseen", failed: "the cell has failed", relief: "the cell is overloaded",
-  operator: "an operator asked",
+  operator: "an operator asked", drill: "a drill asked",
 };
 export const reasonWords = (r) => REASONS[r] ?? r;
 

@@ -24,6 +24,8 @@ const NEEDED: &[Package] = &[
         debian: "python3",
         needed_for: "the example of a service made from a blueprint",
     },
+    Package { programs: &["nft"], debian: "nftables", needed_for: "tests of faults in the network" },
+    Package { programs: &["openssl"], debian: "openssl", needed_for: "tests of expired certificates" },
     Package { programs: &["pgrep"], debian: "procps", needed_for: "tests that look for processes" },
     Package {
         programs: &["chromium", "google-chrome"],

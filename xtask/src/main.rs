@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod corpus;
 mod packages;
 mod sim;
 mod workspace;
@@ -30,6 +31,9 @@ enum Command {
     Sim(sim::SimArguments),
     /// Measures Forefend against its peers on this machine.
     Bench(bench::BenchArguments),
+    /// Records the failure corpus, checks, describes and scores it.
+    #[command(disable_help_flag = true)]
+    Corpus(corpus::CorpusArguments),
     /// The parts that benchmarks start as processes of their own.
     #[command(subcommand, hide = true)]
     Part(bench::Part),
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Command::Deny => ci::deny(),
         Command::Sim(arguments) => sim::sim(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Corpus(arguments) => corpus::run(&arguments),
         Command::Part(part) => part.run(),
     };
     match result {

@@ -51,6 +51,7 @@ const CHAOS: &str = "forefend-chaos";
 const SIM: &str = "forefend-sim";
 const APP: &str = "forefend";
 const XTASK: &str = "xtask";
+const CORPUS: &str = "xtask-corpus";
 
 const PURE: &[&str] = &[DOMAIN, PREDICT, DECIDE];
 
@@ -153,7 +154,12 @@ const ONLY: &[Only] = &[
         tests_too: false,
         why: "the made-up world stays out of production",
     },
-    Only { of: &[CHAOS], by: &[APP, XTASK, SIM], tests_too: false, why: "nothing breaks things by accident" },
+    Only {
+        of: &[CHAOS],
+        by: &[APP, XTASK, CORPUS, SIM],
+        tests_too: false,
+        why: "nothing breaks things by accident",
+    },
     Only { of: &[APP], by: &[XTASK], tests_too: true, why: "app chooses, nobody chooses app" },
     Only {
         of: &["bollard", "shiplift"],

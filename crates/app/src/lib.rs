@@ -3,4 +3,5 @@
 pub mod api;
 pub mod cli;
 pub mod demo;
+pub mod drills;
 pub mod engine;

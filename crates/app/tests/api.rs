@@ -254,8 +254,11 @@ async fn commands_reach_the_engine_and_its_answer_comes_back() {
     assert_eq!(shifted.json()["result"], "shift 25.00% of shop-north-1 away");
     assert_eq!(api.post("/api/v1/cells/shop-north-1/approve", "{}").await.status, 200);
     assert_eq!(api.post("/api/v1/cells/shop-north-1/end-shift", "").await.status, 200);
+    let drill = r#"{"weight_bp": 2500, "lease_s": 30, "drill": true}"#;
+    let drilled = api.post("/api/v1/cells/shop-north-1/shift", drill).await;
+    assert_eq!(drilled.json()["result"], "drill: shift 25.00% of shop-north-1 away for 30 s");
     let names: Vec<String> = api.seen().into_iter().map(|(who, _)| who).collect();
-    assert_eq!(names, ["local", "local", "local"]);
+    assert_eq!(names, ["local", "local", "local", "local"]);
     let refused = api.post("/api/v1/cells/shop-north-1/shift", r#"{"weight_bp": 1}"#).await;
     assert_eq!((refused.status, refused.problem().as_str()), (409, "refused"));
     assert!(refused.json()["detail"].as_str().unwrap().contains("no standby"));
@@ -269,6 +272,7 @@ async fn bad_input_is_answered_with_its_place_and_a_remedy() {
         (shift, r#"{"weight_bp": 10001}"#, 400, "body", "weight_bp"),
         (shift, r#"{"weight_bp": -1}"#, 400, "body", "-1"),
         (shift, r#"{"weight": 5}"#, 400, "body", "weight"),
+        (shift, r#"{"weight_bp": 5, "lease_s": -1}"#, 400, "body", "-1"),
         (shift, "{}", 400, "body", "weight_bp"),
         (shift, "nonsense", 400, "body", "line 1"),
         (shift, "\u{0}\u{1}", 400, "body", "line 1"),
@@ -444,6 +448,10 @@ fn the_headline_promises_nothing_that_will_not_be_done() {
     let headline = |story: &Story, t: f64| forefend::api::explain::headline(&story.snapshot(t, now, 1));
     let (free, frozen) = (Story::default(), Story { frozen: true, ..Story::default() });
     assert_eq!(headline(&free, 28.0), "shop-north-1 is being watched; a standby is made ready.");
+    let tried = "shop-north-1 is being watched; its mirror is tried with a little of its traffic.";
+    let mut watched = free.snapshot(28.0, now, 1);
+    watched.pre_tests = free.snapshot(33.0, now, 1).pre_tests;
+    assert_eq!(forefend::api::explain::headline(&watched), tried);
     assert_eq!(headline(&frozen, 28.0), "shop-north-1 is being watched; everything is frozen.");
     assert!(headline(&free, 50.0).ends_with("25% of its traffic is away."), "{}", headline(&free, 50.0));
     assert!(headline(&frozen, 50.0).ends_with("and everything is frozen."), "{}", headline(&frozen, 50.0));
@@ -461,6 +469,8 @@ fn every_moment_of_the_story_can_be_told_in_words() {
         for cell in snapshot.world.services.values().flat_map(|s| s.cells.keys()) {
             let words = forefend::api::explain::words(&snapshot, cell).unwrap();
             assert!(words.starts_with(cell.as_str()) && words.contains("\nNext: "), "{words}");
+            let tried = snapshot.pre_tests.iter().any(|t| t.from == *cell || t.to == *cell);
+            assert_eq!(words.contains("\nPre-test: "), tried, "{words}");
         }
     }
     let unknown = forefend_domain::CellId::new("unknown").unwrap();

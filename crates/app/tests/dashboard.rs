@@ -4,7 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forefend::api::{ApiOptions, EngineHandle, MemoryHistory, OperatorRequest, Role, Server, Token};
+use forefend::api::{
+    ApiOptions, DrillsHandle, EngineHandle, MemoryHistory, OperatorRequest, Role, Server, Token,
+};
 use forefend_control::OperatorCommand;
 use forefend_domain::{Timestamp, TrafficView};
 use serde_json::json;
@@ -185,7 +187,7 @@ async fn what_is_unknown_is_shown_as_unknown_and_approval_can_be_given() {
     let (publish, snapshots) = watch::channel(Arc::new(nothing));
     let (commands, mut inbox) = mpsc::channel::<OperatorRequest>(1);
     let history = Arc::new(MemoryHistory::new(100, 100, Duration::ZERO));
-    let handle = EngineHandle { snapshots, history, commands };
+    let handle = EngineHandle { snapshots, history, commands, drills: DrillsHandle::none() };
     let options = ApiOptions { listen: "127.0.0.1:0".parse().unwrap(), tokens: vec![] };
     let server = Server::bind(&options, handle).unwrap();
     let url = format!("http://{}/", server.local_addr());
@@ -233,6 +235,12 @@ async fn what_is_unknown_is_shown_as_unknown_and_approval_can_be_given() {
     assert!(matches!(&request.command, OperatorCommand::Approve { cell } if cell.as_str() == "shop-north-1"));
     request.reply.send(Err("no shift of `shop-north-1` waits for approval".into())).unwrap();
     page.wait_for("document.querySelector('#toast').innerText.includes('waits for approval')").await;
+    // A mirror that is tried is shown, and is no shift.
+    publish.send_replace(Arc::new(Story::default().snapshot(35.0, now, 3)));
+    page.wait_for("document.querySelector('.pre-test')?.innerText.includes('pre-test, no shift')").await;
+    page.wait_for("document.querySelector('.pre-test').innerText.includes('of the traffic, at most 1%')")
+        .await;
+    page.wait_for("!document.querySelector('#flow').innerText.includes('all traffic is at home')").await;
     // A refusal is a 409, which browsers put on the console by themselves.
     let own = page.errors().into_iter().filter(|e| !e.contains("409")).collect::<Vec<_>>();
     assert_eq!(own, Vec::<String>::new());
@@ -271,7 +279,7 @@ async fn every_kind_of_ledger_entry_reads_as_a_sentence() {
         json!({"kind": "invariant-broken", "invariant": "weight-contract", "detail": "more than earned"}),
     ];
     entries.extend(effects.iter().map(|e| json!({"kind": "refused", "effect": e, "why": "no room"})));
-    for reason in ["predicted", "failed", "relief", "operator"] {
+    for reason in ["predicted", "failed", "relief", "operator", "drill"] {
         entries.push(json!({"kind": "shift-began", "cell": "c1", "reason": reason}));
     }
     for verdict in ["saved", "false-alarm", "neutral", "unknown"] {

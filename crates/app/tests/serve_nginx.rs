@@ -138,8 +138,9 @@ fn a_freeze_holds_what_would_grow(served: &Served) {
     served.told(&["freeze"]);
     served.wait("everything is frozen", PATIENCE, |s| s["world"]["frozen"] == true);
     served.told(&["shift", "web-2", "20%"]);
-    let asked =
-        served.wait("the engine has heard of it", PATIENCE, |s| s["world"]["requested"]["web-2"] == 2_000);
+    let asked = served.wait("the engine has heard of it", PATIENCE, |s| {
+        s["world"]["requested"]["web-2"]["weight"] == 2_000
+    });
     // Some ticks later nothing has moved.
     let tick = asked["tick"].as_u64().unwrap();
     let later = served.wait("ticks pass", PATIENCE, |s| s["tick"].as_u64().unwrap() >= tick + 3);

@@ -304,6 +304,12 @@ impl Fault {
                 share("share", *s).and_then(|()| status(*code))
             }
             Self::Resets { share: s } | Self::Loss { share: s } => share("share", *s),
+            Self::Latency { add, .. } | Self::SlowDependency { add, .. } if add.is_zero() => {
+                Err(FaultProblem::new("add", "above 0", 0.0))
+            }
+            Self::Latency { add, jitter } if jitter > add => {
+                Err(FaultProblem::new("jitter", "at most `add`", jitter.as_secs_f64()))
+            }
             Self::LogStorm { lines_per_s, .. } => above_zero("lines_per_s", u64::from(*lines_per_s)),
             Self::ClockSkew { by_ms: 0 } => Err(FaultProblem::new("by", "not 0", 0.0)),
             _ => Ok(()),

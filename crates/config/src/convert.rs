@@ -185,6 +185,9 @@ impl PolicyConfig {
         set(&mut to.steps, &from.steps);
         set(&mut to.tolerated_harm, &from.tolerated_harm.map(|share| share.get()));
         set(&mut to.warm_requests, &from.warm_requests);
+        let (from, to) = (&self.pre_test, &mut policy.pre_test);
+        set(&mut to.cap, &from.cap);
+        set(&mut to.from, &from.from);
         let (from, to) = (&self.give_back, &mut policy.give_back);
         set(&mut to.healthy_for, &from.healthy_for);
         set(&mut to.bp_per_second, &from.rate.map(|rate| rate.bp_per_second));

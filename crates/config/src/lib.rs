@@ -16,48 +16,46 @@ mod setting;
 mod check;
 mod convert;
 mod diff;
+mod document;
 pub mod model;
 mod problem;
 mod reading;
 mod reference;
 mod scalars;
 mod schema;
+pub mod sections;
 mod tree;
 mod units;
 mod weights;
 
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 pub use convert::{ConfiguredCell, default_policy};
 pub use diff::{diff, needs_restart};
+pub use document::MAX_FILE_BYTES;
 pub use model::Config;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use reference::reference;
 pub use scalars::{Cpu, Share, Size};
 pub use schema::schema;
 
-use crate::{
-    reading::{Reading, Trail},
-    setting::Setting,
-};
+use crate::{document::Document, reading::Reading, tree::Node};
 
-/// Larger files are refused: some 10 000 cells fit.
-pub const MAX_FILE_BYTES: usize = 2 << 20;
+impl Document for Config {
+    const CALLED: &'static str = "a configuration";
+    const BEGINNING: &'static str = "begin with `version: 1`, `regions:` and `services:`; see examples/";
+
+    fn check(&self, root: &Node, reading: &mut Reading<'_>) {
+        check::check(self, root, reading);
+    }
+}
 
 /// Reads and checks the file.
 ///
 /// # Errors
 /// Everything that is wrong with it: that it can't be read, isn't UTF-8, isn't YAML, or says what can't be.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let name = path.display().to_string();
-    let mut bytes = Vec::new();
-    let limit = MAX_FILE_BYTES as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        let remedy = "name an existing file that this user may read";
-        return Err(whole_file(&name, &format!("the file can't be read: {error}"), remedy));
-    }
-    parse_bytes(&bytes, &name)
+    document::load(path)
 }
 
 /// Like [`parse`] for bytes that may not be text.
@@ -65,25 +63,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// As [`parse`], and when they are not UTF-8.
 pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Config, ConfigErrors> {
-    let error = match std::str::from_utf8(bytes) {
-        Ok(text) => return parse(text, file_name),
-        Err(error) => error,
-    };
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(too_large(file_name));
-    }
-    let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-    let all = String::from_utf8_lossy(bytes);
-    let line = good.matches('\n').count() + 1;
-    let column = good.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-    let mut reading = Reading::new(file_name, &all);
-    reading.wrong_at(
-        Place { line, column, length: 1 },
-        &Trail::ROOT,
-        "this is not UTF-8 text",
-        "save the file in UTF-8, the encoding of YAML",
-    );
-    Err(ConfigErrors::new(reading.problems))
+    document::parse_bytes(bytes, file_name)
 }
 
 /// Reads and checks `text`; `file_name` is for the messages, and relative paths in it are relative to its directory.
@@ -91,50 +71,5 @@ pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Config, ConfigErrors
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
-    if text.len() > MAX_FILE_BYTES {
-        return Err(too_large(file_name));
-    }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reading = Reading::new(file_name, text);
-    let (root, flaws) = match tree::parse(text) {
-        Ok(parsed) => parsed,
-        Err(flaw) => (None, vec![flaw]),
-    };
-    let stopped = root.is_none() && !flaws.is_empty();
-    for flaw in flaws {
-        reading.wrong_at(flaw.place, &Trail::ROOT, flaw.what, flaw.remedy);
-    }
-    let config = match root.filter(|root| !root.is_null()) {
-        Some(root) => {
-            let config = Config::read(&root, &Trail::ROOT, &mut reading);
-            if let Some(config) = &config {
-                check::check(config, &root, &mut reading);
-            }
-            config
-        }
-        None => {
-            if !stopped {
-                reading.wrong_file(
-                    "the file is empty",
-                    "begin with `version: 1`, `regions:` and `services:`; see examples/",
-                );
-            }
-            None
-        }
-    };
-    match config {
-        Some(config) if reading.problems.is_empty() => Ok(config),
-        _ => Err(ConfigErrors::new(reading.problems)),
-    }
-}
-
-fn too_large(file_name: &str) -> ConfigErrors {
-    let what = format!("the file is larger than {}", units::show_size(MAX_FILE_BYTES as u64));
-    whole_file(file_name, &what, "a configuration this large is probably another kind of file")
-}
-
-fn whole_file(file_name: &str, what: &str, remedy: &str) -> ConfigErrors {
-    let mut reading = Reading::new(file_name, "");
-    reading.wrong_file(what, remedy);
-    ConfigErrors::new(reading.problems)
+    document::parse(text, file_name)
 }

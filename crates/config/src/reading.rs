@@ -7,12 +7,13 @@ use std::{
 
 use crate::{
     problem::{Place, Problem},
+    setting::Setting,
     tree::{Node, Value},
 };
 
 /// Where in the configuration we are: `services.shop.cells[0].zone`, as a list on the stack.
 #[derive(Clone, Copy)]
-pub(crate) struct Trail<'a> {
+pub struct Trail<'a> {
     parent: Option<&'a Trail<'a>>,
     step: Step<'a>,
 }
@@ -33,13 +34,18 @@ pub(crate) enum WayStep {
 }
 
 impl<'a> Trail<'a> {
-    pub(crate) const ROOT: Trail<'static> = Trail { parent: None, step: Step::Root };
+    /// The file as a whole.
+    pub const ROOT: Trail<'static> = Trail { parent: None, step: Step::Root };
 
-    pub(crate) fn key(&'a self, key: &'a str) -> Trail<'a> {
+    /// One key further.
+    #[must_use]
+    pub fn key(&'a self, key: &'a str) -> Trail<'a> {
         Trail { parent: Some(self), step: Step::Key(key) }
     }
 
-    pub(crate) fn index(&'a self, index: usize) -> Trail<'a> {
+    /// One item of the list further.
+    #[must_use]
+    pub fn index(&'a self, index: usize) -> Trail<'a> {
         Trail { parent: Some(self), step: Step::Index(index) }
     }
 
@@ -54,7 +60,8 @@ impl<'a> Trail<'a> {
     }
 
     /// The last key on the way.
-    pub(crate) fn name(&self) -> &str {
+    #[must_use]
+    pub fn name(&self) -> &str {
         match (self.step, self.parent) {
             (Step::Key(key), _) => key,
             (Step::Index(_), Some(parent)) => parent.name(),
@@ -63,7 +70,8 @@ impl<'a> Trail<'a> {
     }
 
     /// The node at the end of the way, or the last one that exists.
-    pub(crate) fn find<'n>(&self, root: &'n Node) -> &'n Node {
+    #[must_use]
+    pub fn find<'n>(&self, root: &'n Node) -> &'n Node {
         let Some(parent) = self.parent else { return root };
         let node = parent.find(root);
         let next = match (self.step, &node.value) {
@@ -89,7 +97,7 @@ impl fmt::Display for Trail<'_> {
 }
 
 /// The file being read, and what was found wrong with it so far.
-pub(crate) struct Reading<'a> {
+pub struct Reading<'a> {
     file: &'a str,
     lines: Vec<&'a str>,
     base: PathBuf,
@@ -112,7 +120,8 @@ impl<'a> Reading<'a> {
         self.base.join(path)
     }
 
-    pub(crate) fn wrong_at(
+    /// Notes a problem at a place of the file.
+    pub fn wrong_at(
         &mut self,
         place: Place,
         at: &Trail<'_>,
@@ -137,13 +146,8 @@ impl<'a> Reading<'a> {
         });
     }
 
-    pub(crate) fn wrong(
-        &mut self,
-        node: &Node,
-        at: &Trail<'_>,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    /// Notes a problem with a node.
+    pub fn wrong(&mut self, node: &Node, at: &Trail<'_>, what: impl Into<String>, remedy: impl Into<String>) {
         // A section is pointed at by its key, not by the first of its contents.
         let place = match (&node.value, node.key) {
             (Value::Map(_) | Value::List(_), Some(key)) => key,
@@ -164,8 +168,47 @@ impl<'a> Reading<'a> {
         });
     }
 
+    /// Notes a value of the file under `root` that is out of range.
+    pub fn range<T: Setting + PartialOrd>(
+        &mut self,
+        root: &Node,
+        at: &Trail<'_>,
+        value: &T,
+        lowest: T,
+        highest: T,
+    ) {
+        if *value < lowest || *value > highest {
+            let what = format!("{} is out of range", written(value));
+            let remedy = format!("choose a value from `{}` to `{}`", written(&lowest), written(&highest));
+            self.wrong(at.find(root), at, what, remedy);
+        }
+    }
+
+    /// Notes a value of the file under `root` that is more than another, `bound_name`, allows.
+    pub fn at_most<T: Setting + PartialOrd>(
+        &mut self,
+        root: &Node,
+        at: &Trail<'_>,
+        value: &T,
+        bound: &T,
+        bound_name: &str,
+    ) {
+        if value > bound {
+            let what = format!("{} is more than `{bound_name}` ({})", written(value), written(bound));
+            let remedy = format!("choose at most `{}`, or raise `{bound_name}`", written(bound));
+            self.wrong(at.find(root), at, what, remedy);
+        }
+    }
+
+    /// Whether nothing at all was found to be wrong so far.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// Whether nothing is wrong at or below the trail.
-    pub(crate) fn clean(&self, at: &Trail<'_>) -> bool {
+    #[must_use]
+    pub fn clean(&self, at: &Trail<'_>) -> bool {
         let prefix = at.to_string();
         !self.problems.iter().any(|p| {
             p.path.strip_prefix(&prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -173,7 +216,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The text of a single value.
-    pub(crate) fn text<'n>(&mut self, node: &'n Node, at: &Trail<'_>, wanted: &str) -> Option<&'n str> {
+    pub fn text<'n>(&mut self, node: &'n Node, at: &Trail<'_>, wanted: &str) -> Option<&'n str> {
         if node.is_null() {
             self.wrong(node, at, format!("`{}` has no value", at.name()), format!("write {wanted}"));
             return None;
@@ -193,7 +236,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Checks that the node is a section with no keys but `known`.
-    pub(crate) fn section(&mut self, node: &Node, at: &Trail<'_>, known: &[&str]) -> Option<()> {
+    pub fn section(&mut self, node: &Node, at: &Trail<'_>, known: &[&str]) -> Option<()> {
         let Value::Map(entries) = &node.value else {
             if node.is_null() {
                 return Some(());
@@ -212,7 +255,8 @@ impl<'a> Reading<'a> {
         Some(())
     }
 
-    pub(crate) fn missing(&mut self, node: &Node, at: &Trail<'_>, key: &str, what_for: &str) {
+    /// Notes that a section lacks a key; `what_for` is the key's meaning.
+    pub fn missing(&mut self, node: &Node, at: &Trail<'_>, key: &str, what_for: &str) {
         let place = node.key.unwrap_or(node.place);
         let owner = match at.to_string() {
             path if path.is_empty() => "the file".to_owned(),
@@ -223,8 +267,18 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// A value as a file would write it, for messages.
+#[must_use]
+pub fn written<T: Setting>(value: &T) -> String {
+    match value.shown() {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
 /// “Did you mean”, or all that there is.
-pub(crate) fn suggestion<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn suggestion<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.collect();
     let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let near = known

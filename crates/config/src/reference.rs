@@ -14,10 +14,18 @@ use crate::{
 /// The reference manual in Markdown: every key with type, default and meaning.
 #[must_use]
 pub fn reference() -> String {
-    let mut defs = Definitions::default();
-    Config::schema(&mut defs);
     let mut text = include_str!("reference_intro.md").to_owned();
-    text.push_str("\n## Sections\n");
+    text.push_str(&reference_of::<Config>());
+    text.push_str(&policy_defaults());
+    text
+}
+
+/// Every key of a file whose whole is a `T`, and every type, in Markdown.
+#[must_use]
+pub fn reference_of<T: Setting>() -> String {
+    let mut defs = Definitions::default();
+    T::schema(&mut defs);
+    let mut text = String::from("\n## Sections\n");
     for section in &defs.sections {
         let _ = write!(text, "\n### {}\n\n{}\n\n", section.name, section.doc);
         text.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
@@ -33,7 +41,6 @@ pub fn reference() -> String {
         let _ =
             writeln!(text, "| <a id=\"{}\"></a>{name} | {}{words} |", anchor(name), doc.replace('|', "\\|"));
     }
-    text.push_str(&policy_defaults());
     text
 }
 
@@ -107,6 +114,8 @@ fn rows(tier: Tier) -> Vec<(&'static str, String)> {
         ("canary.steps", steps.join(", ")),
         ("canary.tolerated_harm", percent(p.canary.tolerated_harm)),
         ("canary.warm_requests", p.canary.warm_requests.to_string()),
+        ("pre_test.cap", percent(p.pre_test.cap.share())),
+        ("pre_test.from", percent(p.pre_test.from.get())),
         ("give_back.healthy_for", time(p.give_back.healthy_for)),
         ("give_back.rate", format!("{}/s", percent(f64::from(p.give_back.bp_per_second) / 10_000.0))),
         ("standby.min", p.standby.min.to_string()),

@@ -13,8 +13,25 @@ use crate::{
     units,
 };
 
+/// What is wrong and what would be right, as [`crate::scalar!`] wants them.
 pub(crate) fn quantity<T>(result: Result<T, units::NotAQuantity>) -> Result<T, (String, String)> {
     result.map_err(|e| (e.what, e.remedy))
+}
+
+/// A time with its unit (`10s`), for shapes that hold one.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn duration(text: &str) -> Result<Duration, (String, String)> {
+    quantity(units::duration(text))
+}
+
+/// A size with its unit (`96MiB`) in bytes, for shapes that hold one.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn size(text: &str) -> Result<u64, (String, String)> {
+    quantity(units::size(text))
 }
 
 scalar!(
@@ -23,7 +40,7 @@ scalar!(
     "A time with its unit: `250ms`, `10s`, `5m`, `1h`, `1d`, `1m30s`. Exact to the nanosecond, at most a year.",
     json!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?(d|h|m|s|ms|us|ns) ?)+$" }),
     "a duration, for example `10s`",
-    |text| quantity(units::duration(text)),
+    |text| duration(text),
     |value| units::show_duration(*value)
 );
 
@@ -40,7 +57,7 @@ scalar!(
     "A number of bytes with its unit: powers of 1024 (`KiB`, `MiB`, `GiB`, `TiB`), powers of 1000 (`KB`, `MB`, `GB`, `TB`), or `B`.",
     json!({ "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([KMGT]iB|[KMGT]B|B)$" }),
     "a size, for example `96MiB`",
-    |text| quantity(units::size(text)).map(Size),
+    |text| size(text).map(Size),
     |value| units::show_size(value.0)
 );
 

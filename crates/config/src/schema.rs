@@ -10,12 +10,18 @@ use crate::{model::Config, setting::Setting};
 /// exist) only [`crate::parse`] checks.
 #[must_use]
 pub fn schema() -> Json {
+    schema_of::<Config>("https://forefend.dev/schema/forefend-1.json", "Forefend configuration")
+}
+
+/// The JSON Schema (draft 2020-12) of a file whose whole is a `T`.
+#[must_use]
+pub fn schema_of<T: Setting>(id: &str, title: &str) -> Json {
     let mut defs = Definitions::default();
-    let root = Config::schema(&mut defs);
+    let root = T::schema(&mut defs);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://forefend.dev/schema/forefend-1.json",
-        "title": "Forefend configuration",
+        "$id": id,
+        "title": title,
         "$ref": root["$ref"],
         "$defs": defs.json,
     })
@@ -23,7 +29,7 @@ pub fn schema() -> Json {
 
 /// The named parts of the schema, and the sections in the order a reader meets them.
 #[derive(Default)]
-pub(crate) struct Definitions {
+pub struct Definitions {
     json: Map<String, Json>,
     pub(crate) sections: Vec<Section>,
     pub(crate) scalars: BTreeMap<&'static str, &'static str>,
@@ -35,12 +41,18 @@ pub(crate) struct Section {
     pub(crate) fields: Vec<Field>,
 }
 
-pub(crate) struct Field {
-    pub(crate) name: &'static str,
-    pub(crate) doc: String,
-    pub(crate) schema: Json,
-    pub(crate) required: bool,
-    pub(crate) default: Json,
+/// A key of a section.
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub doc: String,
+    /// The schema of its values.
+    pub schema: Json,
+    /// Whether it must be there.
+    pub required: bool,
+    /// Its value when it is left out; null: none.
+    pub default: Json,
 }
 
 impl Definitions {
@@ -48,7 +60,8 @@ impl Definitions {
         self.json.get(&name.replace(' ', "-"))
     }
 
-    pub(crate) fn scalar(&mut self, name: &'static str, doc: &'static str, mut schema: Json) -> Json {
+    /// Describes a value that is one word or number, and gives the reference to its description.
+    pub fn scalar(&mut self, name: &'static str, doc: &'static str, mut schema: Json) -> Json {
         let key = name.replace(' ', "-");
         schema["description"] = doc.into();
         self.scalars.insert(name, doc);
@@ -56,7 +69,8 @@ impl Definitions {
         json!({ "$ref": format!("#/$defs/{key}") })
     }
 
-    pub(crate) fn section(
+    /// Describes a section, and gives the reference to its description.
+    pub fn section(
         &mut self,
         name: &'static str,
         doc: &[&str],

@@ -13,7 +13,11 @@ use crate::{
 pub(crate) use crate::scalars::quantity;
 pub(crate) use crate::scalars::{Cpu, Share, Size};
 
-pub(crate) trait Setting: Sized {
+/// A part of a file that can be read, described and shown. Made by [`crate::section!`], [`crate::scalar!`] and
+/// [`crate::words!`], or by hand for one of several shapes.
+pub trait Setting: Sized {
+    /// Reads it from `node`, which stands `at` there; problems are noted in `cx`.
+    ///
     /// `None` when something was wrong, which is then among the problems.
     fn read(node: &Node, at: &Trail<'_>, cx: &mut Reading<'_>) -> Option<Self>;
     /// Its JSON Schema, a reference to the definitions where it has a name.
@@ -60,9 +64,15 @@ impl<T: Setting> Setting for Vec<T> {
 }
 
 /// The key of a map: a name.
-pub(crate) trait Name: Sized + Ord {
+pub trait Name: Sized + Ord {
+    /// What it looks like, as a regular expression (ECMA 262).
     const PATTERN: &'static str;
+    /// From the text of a file.
+    ///
+    /// # Errors
+    /// Why it can't be such a name, in words.
     fn of(text: &str) -> Result<Self, String>;
+    /// As text.
     fn text(&self) -> &str;
 }
 
@@ -106,11 +116,16 @@ impl<K: Name, V: Setting> Setting for BTreeMap<K, V> {
 }
 
 /// A setting that is one word or number: how it is parsed, described and shown.
+#[macro_export]
 macro_rules! scalar {
     ($type:ty, $name:literal, $doc:literal, $schema:expr, $wanted:literal,
      |$text:ident| $parse:expr, |$value:ident| $show:expr) => {
-        impl Setting for $type {
-            fn read(node: &Node, at: &Trail<'_>, cx: &mut Reading<'_>) -> Option<Self> {
+        impl $crate::sections::Setting for $type {
+            fn read(
+                node: &$crate::sections::Node,
+                at: &$crate::sections::Trail<'_>,
+                cx: &mut $crate::sections::Reading<'_>,
+            ) -> Option<Self> {
                 let $text = cx.text(node, at, $wanted)?;
                 let parsed: Result<$type, (String, String)> = $parse;
                 match parsed {
@@ -121,10 +136,10 @@ macro_rules! scalar {
                     }
                 }
             }
-            fn schema(defs: &mut Definitions) -> Json {
+            fn schema(defs: &mut $crate::sections::Definitions) -> $crate::sections::Json {
                 defs.scalar($name, $doc, $schema)
             }
-            fn shown(&self) -> Json {
+            fn shown(&self) -> $crate::sections::Json {
                 let $value = self;
                 $show.into()
             }
@@ -133,25 +148,26 @@ macro_rules! scalar {
 }
 
 /// One of several words.
+#[macro_export]
 macro_rules! words {
     ($type:ty, $name:literal, $doc:literal, { $($word:literal => $value:path),+ $(,)? }) => {
-        impl Setting for $type {
-            fn read(node: &Node, at: &Trail<'_>, cx: &mut Reading<'_>) -> Option<Self> {
+        impl $crate::sections::Setting for $type {
+            fn read(node: &$crate::sections::Node, at: &$crate::sections::Trail<'_>, cx: &mut $crate::sections::Reading<'_>) -> Option<Self> {
                 let words = [$($word),+];
                 let wanted = format!("one of: {}", words.join(", "));
                 match cx.text(node, at, &wanted)? {
                     $($word => Some($value),)+
                     other => {
-                        let remedy = crate::reading::suggestion(other, words.into_iter());
+                        let remedy = $crate::sections::suggestion(other, words.into_iter());
                         cx.wrong(node, at, format!("`{other}` is no value of `{}`", at.name()), remedy);
                         None
                     }
                 }
             }
-            fn schema(defs: &mut Definitions) -> Json {
-                defs.scalar($name, $doc, serde_json::json!({ "type": "string", "enum": [$($word),+] }))
+            fn schema(defs: &mut $crate::sections::Definitions) -> $crate::sections::Json {
+                defs.scalar($name, $doc, $crate::sections::json!({ "type": "string", "enum": [$($word),+] }))
             }
-            fn shown(&self) -> Json {
+            fn shown(&self) -> $crate::sections::Json {
                 match self { $($value => $word.into(),)+ }
             }
         }
@@ -161,6 +177,7 @@ macro_rules! words {
 /// A section: one list of keys that gives the type, the reading, the schema, the reference and the showing.
 ///
 /// A field without `=` is required unless its type is optional.
+#[macro_export]
 macro_rules! section {
     ($(#[doc = $doc:literal])* pub struct $name:ident {
         $( $(#[doc = $fdoc:literal])* $field:ident : $type:ty $(= $default:expr)? ),* $(,)?
@@ -169,15 +186,15 @@ macro_rules! section {
         #[derive(Debug, Clone, PartialEq)]
         pub struct $name { $( $(#[doc = $fdoc])* pub $field: $type, )* }
 
-        impl Setting for $name {
-            fn read(node: &Node, at: &Trail<'_>, cx: &mut Reading<'_>) -> Option<Self> {
+        impl $crate::sections::Setting for $name {
+            fn read(node: &$crate::sections::Node, at: &$crate::sections::Trail<'_>, cx: &mut $crate::sections::Reading<'_>) -> Option<Self> {
                 cx.section(node, at, &[$(stringify!($field)),*])?;
                 $(
-                    let default: Option<$type> = section!(@default $type $(, $default)?);
+                    let default: Option<$type> = $crate::section!(@default $type $(, $default)?);
                     let written = node.get(stringify!($field)).filter(|n| !n.is_null());
                     let $field = match written {
                         // With a default at hand the rest can still be checked; the problem is noted already.
-                        Some(n) => <$type>::read(n, &at.key(stringify!($field)), cx).or(default),
+                        Some(n) => <$type as $crate::sections::Setting>::read(n, &at.key(stringify!($field)), cx).or(default),
                         None => {
                             if default.is_none() {
                                 cx.missing(node, at, stringify!($field), concat!($($fdoc),*));
@@ -188,36 +205,37 @@ macro_rules! section {
                 )*
                 Some(Self { $($field: $field?),* })
             }
-            fn schema(defs: &mut Definitions) -> Json {
+            fn schema(defs: &mut $crate::sections::Definitions) -> $crate::sections::Json {
                 defs.section(stringify!($name), &[$($doc),*], |defs| vec![
                     $({
-                        let default: Option<$type> = section!(@default $type $(, $default)?);
-                        crate::schema::Field {
+                        let default: Option<$type> = $crate::section!(@default $type $(, $default)?);
+                        $crate::sections::Field {
                             name: stringify!($field),
                             doc: [$($fdoc),*].concat().trim().to_owned(),
-                            schema: <$type>::schema(defs),
+                            schema: <$type as $crate::sections::Setting>::schema(defs),
                             required: default.is_none(),
-                            default: default.map_or(Json::Null, |d| d.shown()),
+                            default: default.map_or($crate::sections::Json::Null, |d| $crate::sections::Setting::shown(&d)),
                         }
                     }),*
                 ])
             }
-            fn shown(&self) -> Json {
-                let mut map = serde_json::Map::new();
-                $( map.insert(stringify!($field).to_owned(), self.$field.shown()); )*
-                Json::Object(map)
+            fn shown(&self) -> $crate::sections::Json {
+                let mut map = $crate::sections::Map::new();
+                $( map.insert(stringify!($field).to_owned(), $crate::sections::Setting::shown(&self.$field)); )*
+                $crate::sections::Json::Object(map)
             }
         }
     };
     (@default $type:ty, $default:expr) => { Some($default) };
-    (@default $type:ty) => { <$type as Setting>::absent() };
+    (@default $type:ty) => { <$type as $crate::sections::Setting>::absent() };
 }
 
 /// The value of a section in which nothing is written.
 ///
 /// # Panics
 /// When the section has a required key: a mistake in the definition, which every test would meet.
-pub(crate) fn all_defaults<T: Setting>() -> T {
+#[must_use]
+pub fn all_defaults<T: Setting>() -> T {
     let empty = Node {
         place: crate::problem::Place { line: 1, column: 1, length: 1 },
         key: None,

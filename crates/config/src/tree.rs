@@ -7,22 +7,30 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::problem::Place;
 
+/// A part of a file, with its place.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) place: Place,
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
     /// Where its key stands, if it is the value of one.
-    pub(crate) key: Option<Place>,
-    pub(crate) value: Value,
+    pub key: Option<Place>,
+    /// What stands there.
+    pub value: Value,
 }
 
+/// What stands at a place of a file.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub enum Value {
+    /// One word, number or text.
     Scalar {
+        /// As written, without quotes.
         text: String,
         /// Not quoted: `null`, `true` and the like have their special meaning.
         plain: bool,
     },
+    /// A list.
     List(Vec<Node>),
+    /// A section: keys, each once, in the order of the file.
     Map(Vec<(String, Node)>),
 }
 
@@ -40,11 +48,15 @@ const MAX_DEPTH: usize = 32;
 const MAX_SIZE: usize = 8 << 20;
 
 impl Node {
-    pub(crate) fn is_null(&self) -> bool {
+    /// Whether nothing is written here.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+    /// The value of a key, if this is a section that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|(k, _)| k == key).map(|(_, node)| node),
             Value::Scalar { .. } | Value::List(_) => None,
@@ -52,7 +64,8 @@ impl Node {
     }
 
     /// What it is, for messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } => "a single value",
             Value::List(_) => "a list",

@@ -114,8 +114,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, NotAQuantity> {
     Ok(Duration::new(seconds, u32::try_from(total % 1_000_000_000).unwrap_or(0)))
 }
 
-/// The shortest text that [`duration`] reads back as the same.
-pub(crate) fn show_duration(duration: Duration) -> String {
+/// The shortest text of a duration that reads back as the same.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let mut left = duration.as_nanos();
     if left == 0 {
         return "0s".into();
@@ -159,8 +160,9 @@ pub(crate) fn size(text: &str) -> Result<u64, NotAQuantity> {
         .ok_or_else(|| not(format!("`{text}` is not a whole number of bytes below 16 EiB"), REMEDY))
 }
 
-/// The shortest text that [`size`] reads back as the same.
-pub(crate) fn show_size(bytes: u64) -> String {
+/// The shortest text of a size in bytes that reads back as the same.
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
     if bytes == 0 {
         return "0B".into();
     }
@@ -196,8 +198,9 @@ pub(crate) fn percent(text: &str) -> Result<u64, NotAQuantity> {
         .ok_or_else(|| not(format!("`{text}` has more than four decimals or is far too large"), REMEDY))
 }
 
-/// The shortest text that [`percent`] reads back as the same.
-pub(crate) fn show_percent(units: u64) -> String {
+/// The shortest text of a percentage (in units of a ten-thousandth of a percent) that reads back as the same.
+#[must_use]
+pub fn show_percent(units: u64) -> String {
     format!("{}%", show_decimal(units, 4))
 }
 

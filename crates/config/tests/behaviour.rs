@@ -65,6 +65,15 @@ fn a_policy_takes_its_tiers_defaults_and_the_files_words() {
     assert_eq!(policy.data, DataPolicy::Stateless);
     assert_eq!(policy.give_back.bp_per_second, 100);
     assert_eq!(policy.lead_time_prior(Stage::Drain).as_secs(), 10);
+    assert_eq!(
+        (policy.pre_test.cap.bp(), policy.pre_test.from.get()),
+        (100, 0.1),
+        "left out: as the tier says"
+    );
+    let tried =
+        read(&text.replace("      trigger:", "      pre_test: { cap: 2%, from: 5% }\n      trigger:"));
+    let tried = &tried.services()[0].policy.pre_test;
+    assert_eq!((tried.cap.bp(), tried.from.get()), (200, 0.05));
     let critical = read(
         &text.replace("tier: standard", "tier: critical").replace("standby: { min: 0, max: 1,", "standby: {"),
     );

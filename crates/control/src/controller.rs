@@ -8,8 +8,8 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    CellId, Effect, EntryKind, Mode, Plan, Prediction, ServiceId, ServiceView, ServiceWeights, ShiftReason,
-    Timestamp, Weight, Windows, World,
+    CellId, Effect, EntryKind, Plan, Prediction, ServiceId, ServiceView, ServiceWeights, Timestamp, Windows,
+    World,
     ports::{
         CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Store,
         TelemetrySource,
@@ -18,12 +18,14 @@ use forefend_domain::{
 use forefend_predict::Predictor;
 
 use crate::{
-    OperatorCommand, OperatorRefusal, ShiftView, Snapshot, Topology,
+    OperatorCommand, OperatorRefusal, Snapshot, Topology,
     entries::{concerns, decisions_by_service, note_lead_times, remember_where},
     limits::LimitKeeper,
     observe::{Observer, Told},
     persisted::Persisted,
+    request::{self, Asked},
     routing::{Router, Seen},
+    views,
 };
 
 /// The memory is written at least this often even when the ledger has nothing new; what is lost by a kill in between is evidence, and
@@ -146,10 +148,14 @@ impl<P: Predictor> Controller<P> {
                 kept.frozen = false;
                 "ended the freeze".to_owned()
             }
-            OperatorCommand::Shift { cell, weight } => {
+            OperatorCommand::Shift { cell, weight, lease, drill } => {
                 self.home_cell(cell)?;
-                kept.requested.insert(cell.clone(), *weight);
-                format!("asked to move {weight} of the traffic of {cell} away")
+                let asked = Asked { cell, weight: *weight, lease: *lease, drill: *drill };
+                match asked.put(ports.clock.now(), &mut kept)? {
+                    Some(what) => what,
+                    // A renewal every few seconds is not worth an entry each.
+                    None => return self.keep(kept, &[], ports),
+                }
             }
             OperatorCommand::EndShift { cell } => {
                 self.home_cell(cell)?;
@@ -165,13 +171,19 @@ impl<P: Predictor> Controller<P> {
                 format!("approved the shift of {cell}")
             }
         };
-        let entry = EntryKind::Operator { who: who.to_owned(), what };
+        self.keep(kept, &[(None, EntryKind::Operator { who: who.to_owned(), what })], ports)
+    }
+
+    /// What a command has changed counts once it is written down.
+    fn keep(
+        &mut self,
+        kept: Persisted,
+        entries: &[(Option<ServiceId>, EntryKind)],
+        ports: &mut Ports<'_>,
+    ) -> Result<(), OperatorRefusal> {
         let bytes = kept.to_bytes().map_err(|e| OperatorRefusal::NotWritten(e.to_string()))?;
         let now = ports.clock.now();
-        ports
-            .store
-            .commit(now, &[(None, entry)], &bytes)
-            .map_err(|e| OperatorRefusal::NotWritten(e.to_string()))?;
+        ports.store.commit(now, entries, &bytes).map_err(|e| OperatorRefusal::NotWritten(e.to_string()))?;
         self.kept = kept;
         Ok(())
     }
@@ -201,8 +213,11 @@ impl<P: Predictor> Controller<P> {
             Ok(()) => self.act(&world, &decision, &observations, report.as_ref(), ports, &mut degraded),
             Err(e) => degraded.push(format!("nothing was done, because it could not be written down: {e}")),
         }
-        let shifts = self.shift_views();
-        Snapshot { tick: self.tick, world, predictions, plan: decision.plan, shifts, degraded }
+        let (shifts, pre_tests) = (
+            views::shifts(&self.topology, &self.kept, self.committed_at),
+            views::pre_tests(&self.kept.memory),
+        );
+        Snapshot { tick: self.tick, world, predictions, plan: decision.plan, shifts, pre_tests, degraded }
     }
 
     fn look(
@@ -302,6 +317,7 @@ impl<P: Predictor> Controller<P> {
             kept.approved.remove(cell);
         });
         let mut entries = self.pending.clone();
+        entries.extend(request::run_out(now, &mut kept));
         entries.extend(decision.events.iter().map(|(service, kind)| (Some(service.clone()), kind.clone())));
         entries.extend(decisions_by_service(world, predictions, decision));
         let due = self.committed_at.is_none_or(|at| now.since(at) >= COMMIT_AT_LEAST_EVERY);
@@ -354,46 +370,6 @@ impl<P: Predictor> Controller<P> {
             let seen = Seen { topology: &self.topology, world, observations, report };
             self.router.tell(&seen, weights, ports.data_plane, degraded);
         }
-    }
-
-    fn shift_views(&self) -> Vec<ShiftView> {
-        let waiting = self.kept.memory.asked.iter().filter_map(|cell| self.waiting_view(cell));
-        let running = self.kept.memory.shifts.iter().map(|(from, shift)| ShiftView {
-            service: shift.service.clone(),
-            from: from.clone(),
-            to: shift.mirrors.keys().cloned().collect(),
-            reason: shift.reason,
-            outbound: shift.outbound,
-            moved: shift.moved,
-            target: shift.target,
-            evidence: shift
-                .mirrors
-                .values()
-                .fold(forefend_domain::Evidence::default(), |sum, e| sum.plus(*e)),
-            bound_by: shift.bound_by.clone(),
-            since: shift.began,
-        });
-        running.chain(waiting).collect()
-    }
-
-    /// A shift that waits for approval: shown, and not begun.
-    fn waiting_view(&self, cell: &CellId) -> Option<ShiftView> {
-        let spec = self.topology.services.values().find(|s| s.cells.contains_key(cell))?;
-        let waits = spec.service.policy.mode == Mode::Approve
-            && !self.kept.approved.contains(cell)
-            && !self.kept.memory.shifts.contains_key(cell);
-        waits.then(|| ShiftView {
-            service: spec.service.id.clone(),
-            from: cell.clone(),
-            to: Vec::new(),
-            reason: ShiftReason::Predicted,
-            outbound: true,
-            moved: Weight::ZERO,
-            target: Weight::ZERO,
-            evidence: forefend_domain::Evidence::default(),
-            bound_by: "approval".to_owned(),
-            since: self.committed_at.unwrap_or_default(),
-        })
     }
 
     fn note(&mut self, service: Option<ServiceId>, kind: EntryKind) {

@@ -14,11 +14,13 @@ mod observe;
 mod operator;
 mod persisted;
 mod rates;
+mod request;
 mod routing;
 mod snapshot;
 mod topology;
+mod views;
 
 pub use controller::{Controller, ControllerError, Ports};
 pub use operator::{OperatorCommand, OperatorRefusal};
-pub use snapshot::{ShiftView, Snapshot};
+pub use snapshot::{PreTestView, ShiftView, Snapshot};
 pub use topology::{CellSpec, ServiceSpec, Topology};

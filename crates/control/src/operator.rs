@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use forefend_domain::{CellId, Weight};
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +11,18 @@ pub enum OperatorCommand {
     Freeze,
     /// End a freeze.
     Unfreeze,
-    /// Move this share of the cell's home traffic away and hold it there.
+    /// Move this share of the cell's home traffic away and hold it there. Given again, it renews the lease.
     Shift {
         /// Whose traffic.
         cell: CellId,
         /// How much of it.
         weight: Weight,
+        /// It ends by itself this long after it was last given; `None`: not before [`OperatorCommand::EndShift`].
+        #[serde(default)]
+        lease: Option<Duration>,
+        /// Whether it is for a drill. A drill needs a lease, so that a runner that is killed leaves no traffic away from home.
+        #[serde(default)]
+        drill: bool,
     },
     /// End an operator's shift: the traffic goes home at the policy's rate.
     EndShift {
@@ -40,6 +48,17 @@ pub enum OperatorRefusal {
     /// Nothing waits for approval.
     #[error("no shift of `{0}` waits for approval")]
     NotAsked(CellId),
+    /// A drill does not override a freeze.
+    #[error(
+        "everything is frozen, and a drill does not override that; end the freeze first: `forefend unfreeze`"
+    )]
+    Frozen,
+    /// The lease is no time, or a drill has none.
+    #[error("a lease is from 1 s to 24 h, and a drill's shift needs one")]
+    BadLease,
+    /// An operator's request is not a drill's to change.
+    #[error("an operator keeps traffic of `{0}` away; a drill does not take that over")]
+    OperatorsOwn(CellId),
     /// It could not be written to the ledger, so it does not count.
     #[error("the command could not be written to the ledger and was not taken: {0}")]
     NotWritten(String),

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forefend_decide::Memory;
-use forefend_domain::{CellId, LeadTimeProfile, ServiceId, Weight};
+use forefend_domain::{CellId, LeadTimeProfile, ServiceId, ShiftRequest};
 use forefend_predict::LearnedLimits;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub(crate) struct Persisted {
     pub(crate) memory: Memory,
     pub(crate) frozen: bool,
     pub(crate) approved: BTreeSet<CellId>,
-    pub(crate) requested: BTreeMap<CellId, Weight>,
+    pub(crate) requested: BTreeMap<CellId, ShiftRequest>,
     pub(crate) lead_times: BTreeMap<ServiceId, LeadTimeProfile>,
     /// By service: its cells run the same program.
     #[serde(default)]

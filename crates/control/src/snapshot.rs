@@ -16,6 +16,9 @@ pub struct Snapshot {
     pub plan: Plan,
     /// Traffic that is away from home, or about to be.
     pub shifts: Vec<ShiftView>,
+    /// Mirrors that are tried with a little real traffic while nothing is shifted.
+    #[serde(default)]
+    pub pre_tests: Vec<PreTestView>,
     /// What does not work at the moment, in words: an unreachable data plane, a store that refuses. Empty is good.
     pub degraded: Vec<String>,
 }
@@ -42,6 +45,23 @@ pub struct ShiftView {
     /// The bound that keeps the target from being larger: `evidence`, `capacity`, `data`, `budget`, `freeze`,
     /// `approval`, `readiness`, or `none`.
     pub bound_by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A mirror that is tried before it is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreTestView {
+    /// Of which service.
+    pub service: ServiceId,
+    /// With whose traffic.
+    pub from: CellId,
+    /// Who is tried.
+    pub to: CellId,
+    /// The share of the cell's home traffic that it has.
+    pub share: Weight,
+    /// What the mirror has shown.
+    pub evidence: Evidence,
     /// Since when.
     pub since: Timestamp,
 }

@@ -48,6 +48,7 @@ pub fn check_all(case: Case<'_>) -> Result<(), Violation> {
     only_ready_cells_get_weight(case)?;
     evidence_earned(case)?;
     weight_within_contract(case)?;
+    a_pre_test_stays_under_its_cap(case)?;
     data_gate_respected(case)?;
     absent_telemetry_holds(case)?;
     blast_radius_bounded(case)?;
@@ -131,13 +132,13 @@ pub fn frozen_holds(case: Case<'_>) -> Result<(), Violation> {
     }
 }
 
-/// In mode observe no standby ever gets weight, unless an operator asked.
+/// In mode observe no standby ever gets weight, unless an operator or a drill asked.
 ///
 /// # Errors
 /// The violation.
 pub fn observe_moves_nothing(case: Case<'_>) -> Result<(), Violation> {
     for (seen, cell, will) in growths(case) {
-        let asked = seen.cells.keys().any(|c| case.world.requested.contains_key(c));
+        let asked = seen.cells.keys().any(|c| case.world.request(c).is_some());
         let old = seen.effective.as_ref().map_or(0.0, |w| w.share(&cell.cell.id));
         if seen.service.policy.mode == Mode::Observe && !asked {
             return violated(
@@ -179,15 +180,15 @@ pub fn evidence_earned(case: Case<'_>) -> Result<(), Violation> {
             continue;
         }
         let policy = &seen.service.policy;
-        let extra = will - seen.home.share(&cell.cell.id);
-        let earned: f64 = case
-            .memory
-            .shifts
-            .iter()
-            .filter_map(|(from, shift)| {
-                let evidence = shift.mirrors.get(&cell.cell.id)?;
+        let id = &cell.cell.id;
+        let extra = will - seen.home.share(id);
+        let of_shifts = case.memory.shifts.iter().filter_map(|(from, s)| Some((from, s.mirrors.get(id)?)));
+        let of_tests = case.memory.pre_tests.iter().filter(|(_, t)| t.mirror == *id);
+        let earned: f64 = of_shifts
+            .chain(of_tests.map(|(from, test)| (from, &test.evidence)))
+            .map(|(from, evidence)| {
                 let first = policy.canary.first.share() * seen.home.share(from);
-                Some(earned_share(*evidence, policy.canary.tolerated_harm).max(first))
+                earned_share(*evidence, policy.canary.tolerated_harm).max(first)
             })
             .sum();
         if extra > earned + ROUNDING {
@@ -231,6 +232,31 @@ pub fn weight_within_contract(case: Case<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Where no shift is, at most the policy's cap of a cell's home traffic is away, and that only for a pre-test in mode auto.
+///
+/// # Errors
+/// The violation.
+pub fn a_pre_test_stays_under_its_cap(case: Case<'_>) -> Result<(), Violation> {
+    for (seen, new, _) in changes(case) {
+        let policy = &seen.service.policy;
+        for id in seen.cells.keys().filter(|id| !case.memory.shifts.contains_key(*id)) {
+            let home = seen.home.share(id);
+            let tested = case.memory.pre_tests.contains_key(id) && policy.mode == Mode::Auto;
+            let cap = if tested { policy.pre_test.cap } else { Weight::ZERO };
+            let away = home - new.share(id);
+            if away > cap.share() * home + ROUNDING {
+                return violated(
+                    "a_pre_test_stays_under_its_cap",
+                    format!(
+                        "{away:.4} of the service would be away from {id} without a shift; allowed is {cap}"
+                    ),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 /// No cell gets traffic of others past a closed data gate.
 ///
 /// # Errors
@@ -250,20 +276,32 @@ pub fn data_gate_respected(case: Case<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// No shift begins on a prediction without fresh telemetry, nor on a prior alone.
+/// No shift begins on a prediction without fresh telemetry, nor on a prior alone; no pre-test without fresh telemetry that calls for
+/// it.
 ///
 /// # Errors
 /// The violation.
 pub fn absent_telemetry_holds(case: Case<'_>) -> Result<(), Violation> {
+    let is_fresh = |seen: &ServiceView, id: &CellId| {
+        let cell = seen.cells.get(id);
+        cell.is_some_and(|c| cell::telemetry_is_fresh(c, &seen.service.policy, case.world.now))
+    };
+    for (id, test) in case.memory.pre_tests.iter().filter(|(_, test)| test.began == case.world.now) {
+        let Some(seen) = case.world.services.get(&test.service) else { continue };
+        let risk = case.predictions.get(id).map(|p| p.probability);
+        if !is_fresh(seen, id) || risk.is_none_or(|p| p < seen.service.policy.pre_test.from) {
+            return violated(
+                "absent_telemetry_holds",
+                format!("a pre-test of {id} began; telemetry fresh: {}, risk {risk:?}", is_fresh(seen, id)),
+            );
+        }
+    }
     for (id, shift) in &case.memory.shifts {
         if shift.began != case.world.now || shift.began_as != ShiftReason::Predicted {
             continue;
         }
         let Some(seen) = case.world.services.get(&shift.service) else { continue };
-        let fresh = seen
-            .cells
-            .get(id)
-            .is_some_and(|c| cell::telemetry_is_fresh(c, &seen.service.policy, case.world.now));
+        let fresh = is_fresh(seen, id);
         let grounded = case.predictions.get(id).is_some_and(|p| p.basis != Basis::Prior);
         if !fresh || !grounded {
             return violated(
@@ -275,7 +313,8 @@ pub fn absent_telemetry_holds(case: Case<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Not more cells and not more traffic are away from home than the policy permits, failed cells not counted.
+/// Not more cells and not more traffic are away from home than the policy permits, failed cells not counted. What is away for a
+/// pre-test, or was when the shift began, is traffic away and not a cell in motion.
 ///
 /// # Errors
 /// The violation.
@@ -288,11 +327,16 @@ pub fn blast_radius_bounded(case: Case<'_>) -> Result<(), Violation> {
                 continue;
             }
             let away = seen.home.share(from) - new.share(from);
+            let tested = shift.head_start.share() * seen.home.share(from);
+            cells += u32::from(away > tested + ROUNDING);
             if away > ROUNDING {
-                cells += 1;
                 weight += away;
                 grows |= new.share(from) < old.share(from) - ROUNDING;
             }
+        }
+        for from in case.memory.pre_tests.keys().filter(|id| seen.cells.contains_key(*id)) {
+            weight += (seen.home.share(from) - new.share(from)).max(0.0);
+            grows |= new.share(from) < old.share(from) - ROUNDING;
         }
         if grows
             && (cells > budgets.max_cells_in_motion

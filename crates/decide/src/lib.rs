@@ -13,14 +13,16 @@ mod decide;
 pub mod invariants;
 mod memory;
 mod mirrors;
+mod pre_test;
 mod race;
 mod shift;
 mod standby;
 mod verdict;
+mod weigh;
 
 pub use bounds::{bad_share_lower_bound, bad_share_upper_bound, earned_share};
 pub use decide::{Decision, decide};
-pub use memory::{CellMemory, Memory, ShiftMemory};
+pub use memory::{CellMemory, Memory, PreTestMemory, ShiftMemory};
 pub use race::{Race, race};
 
 /// Rules that can be switched off, one at a time, to prove that the simulator would notice. Production uses
@@ -33,9 +35,11 @@ pub struct Guards {
     pub evidence: bool,
     /// A freeze holds everything.
     pub freeze: bool,
+    /// A pre-test stays under the policy's cap.
+    pub pre_test_cap: bool,
 }
 
 impl Guards {
     /// Every rule in force.
-    pub const ALL: Self = Self { readiness: true, evidence: true, freeze: true };
+    pub const ALL: Self = Self { readiness: true, evidence: true, freeze: true, pre_test_cap: true };
 }

@@ -10,6 +10,9 @@ pub struct Memory {
     pub cells: BTreeMap<CellId, CellMemory>,
     /// By the cell whose traffic is away or about to be.
     pub shifts: BTreeMap<CellId, ShiftMemory>,
+    /// By the cell whose mirror is tried with a little of its traffic.
+    #[serde(default)]
+    pub pre_tests: BTreeMap<CellId, PreTestMemory>,
     /// Cells for whose shift approval was asked.
     pub asked: BTreeSet<CellId>,
 }
@@ -20,6 +23,7 @@ impl Memory {
     pub fn of_service(&self, service: &ServiceId) -> Self {
         let mut memory = self.clone();
         memory.shifts.retain(|_, shift| shift.service == *service);
+        memory.pre_tests.retain(|_, test| test.service == *service);
         memory
     }
 
@@ -34,6 +38,7 @@ impl Memory {
         for id in cells {
             restore(&mut self.cells, &before.cells, id);
             restore(&mut self.shifts, &before.shifts, id);
+            restore(&mut self.pre_tests, &before.pre_tests, id);
             if before.asked.contains(id) {
                 self.asked.insert(id.clone());
             } else {
@@ -60,6 +65,12 @@ pub struct CellMemory {
     pub failure_noted: bool,
     /// Whether it was held for want of telemetry, so that this is said once and not every tick.
     pub held: bool,
+    /// As a mirror: until then no pre-test uses it again, for one had to be broken off.
+    #[serde(default)]
+    pub untested_until: Option<Timestamp>,
+    /// As a mirror: until then only a cell that has failed is moved to it, for it answered a pre-test badly.
+    #[serde(default)]
+    pub distrusted_until: Option<Timestamp>,
 }
 
 /// What is remembered of a shift.
@@ -81,6 +92,9 @@ pub struct ShiftMemory {
     pub carriers: BTreeSet<CellId>,
     /// Mirrors that answered badly and are not tried again in this shift.
     pub rejected: BTreeSet<CellId>,
+    /// The share that a pre-test had at its mirror when the shift began: a step that is taken already.
+    #[serde(default)]
+    pub head_start: Weight,
     /// Whether it moves away or goes home.
     pub outbound: bool,
     /// When `moved` last changed.
@@ -103,7 +117,21 @@ pub struct ShiftMemory {
     pub failed_since: Option<Timestamp>,
 }
 
+/// Rounding of both levels of weights, as a share of the service.
+const ROUNDING: f64 = 0.000_3;
+
 impl ShiftMemory {
+    /// Whether more of the cell's traffic is away, or wanted away, than a pre-test had there before. `home` is the cell's share of
+    /// the service.
+    pub(crate) fn is_in_motion(&self, home: f64) -> bool {
+        let away = self.moved.max(self.target);
+        if self.head_start == Weight::ZERO {
+            away > Weight::ZERO
+        } else {
+            away.saturating_sub(self.head_start).share() * home > ROUNDING
+        }
+    }
+
     pub(crate) fn new(service: ServiceId, reason: ShiftReason, began: Timestamp) -> Self {
         Self {
             service,
@@ -114,6 +142,7 @@ impl ShiftMemory {
             mirrors: BTreeMap::new(),
             carriers: BTreeSet::new(),
             rejected: BTreeSet::new(),
+            head_start: Weight::ZERO,
             outbound: true,
             moved_changed_at: None,
             moved: Weight::ZERO,
@@ -126,4 +155,23 @@ impl ShiftMemory {
             failed_since: None,
         }
     }
+}
+
+/// What is remembered of a pre-test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreTestMemory {
+    /// Of which service.
+    pub service: ServiceId,
+    /// Who is tried.
+    pub mirror: CellId,
+    /// When it was decided.
+    pub began: Timestamp,
+    /// What the mirror has shown since then. What is long past fades, so that it can't outvote what it does now.
+    pub evidence: Evidence,
+    /// The share of the cell's home traffic that the risk has called for. It only grows: a falling risk moves nobody.
+    pub wanted: Weight,
+    /// The share that it has, within every bound, as of the last tick.
+    pub share: Weight,
+    /// Since when the probability has been below the policy's `from`, in every tick in which anything was foreseen at all.
+    pub below_since: Option<Timestamp>,
 }

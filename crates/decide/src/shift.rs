@@ -11,6 +11,7 @@ use crate::{
     decide::{Decision, Scene, is_well_again, trigger_holds},
     earned_share,
     mirrors::{self, Unfit},
+    pre_test,
 };
 
 /// At most this many mirrors share one cell's traffic: each must earn its part by evidence of its own.
@@ -46,7 +47,6 @@ pub(crate) fn advance(
     let rolled_back = reject_bad_mirrors(scene, from, &mut shift, decision);
     turn(scene, from, &mut shift, decision);
 
-    let in_motion = engaged(&decision.memory).chain(taken).cloned().collect();
     // A mirror whose own traffic is away has less than at home and may carry all the same.
     let has_left = |m: &CellId| decision.memory.shifts.contains_key(m);
     let carrying: BTreeSet<CellId> = shift
@@ -55,6 +55,8 @@ pub(crate) fn advance(
         .filter(|m| effective.share(m) > scene.home_share(m) || has_left(m))
         .cloned()
         .collect();
+    let distrusted = pre_test::distrusted(scene, &decision.memory, from).filter(|m| !carrying.contains(*m));
+    let in_motion = engaged(&decision.memory).chain(taken).chain(distrusted).cloned().collect();
     let (fit, why_not) = mirrors::candidates(
         scene.world,
         scene.service,
@@ -92,7 +94,7 @@ pub(crate) fn advance(
     let target_share = bound.share.min(possible);
     let mut target = Weight::from_share_floor(target_share);
     if outbound && shift.reason == ShiftReason::Predicted {
-        target = step_below(scene, target);
+        target = step_below(scene, &shift, target);
     }
     if scene.has_failed(from) {
         // Whatever brought the traffic away, a cell that has failed gets none of it back.
@@ -166,6 +168,12 @@ fn observe(
     }
 }
 
+/// The share of bad answers above which a mirror is worse than the objective.
+pub(crate) fn tolerable_bad_share(scene: &Scene<'_>) -> f64 {
+    let objective = &scene.service.service.objective;
+    objective.error_share + objective.slow_share
+}
+
 /// Gives up mirrors that are surely worse than the objective. Returns whether the shift has none left and goes back.
 fn reject_bad_mirrors(
     scene: &Scene<'_>,
@@ -173,12 +181,7 @@ fn reject_bad_mirrors(
     shift: &mut ShiftMemory,
     decision: &mut Decision,
 ) -> bool {
-    let objective = &scene.service.service.objective;
-    let tolerable = if scene.has_failed(from) {
-        HOPELESS_BAD_SHARE
-    } else {
-        objective.error_share + objective.slow_share
-    };
+    let tolerable = if scene.has_failed(from) { HOPELESS_BAD_SHARE } else { tolerable_bad_share(scene) };
     let mut rejected_now = false;
     for (mirror, evidence) in &shift.mirrors {
         let surely_bad = bad_share_lower_bound(*evidence);
@@ -223,7 +226,7 @@ fn turn(scene: &Scene<'_>, from: &CellView, shift: &mut ShiftMemory, decision: &
             is_well_again(scene, well_since) && !trigger_holds(scene, &decision.memory, id)
         }
         ShiftReason::Failed => is_well_again(scene, well_since),
-        ShiftReason::Operator => !scene.world.requested.contains_key(id),
+        ShiftReason::Operator | ShiftReason::Drill => scene.world.request(id).is_none(),
         ShiftReason::Relief => match (&scene.policy().relief, from.utilisation) {
             // With the relieved load added back, or relief would end itself and begin again.
             (Some(relief), Some(now)) => now / (1.0 - shift.moved.share()).max(0.05) < relief.below,
@@ -247,7 +250,9 @@ fn desire(scene: &Scene<'_>, from: &CellView, shift: &ShiftMemory, rolled_back: 
     if shift.outbound {
         return match shift.reason {
             ShiftReason::Failed | ShiftReason::Predicted => Weight::FULL,
-            ShiftReason::Operator => scene.world.requested.get(&from.cell.id).copied().unwrap_or(shift.moved),
+            ShiftReason::Operator | ShiftReason::Drill => {
+                scene.world.request(&from.cell.id).map_or(shift.moved, |request| request.weight)
+            }
             ShiftReason::Relief => scene.policy().relief.as_ref().map_or(Weight::ZERO, |r| r.at_most),
         };
     }
@@ -404,6 +409,8 @@ fn bound_growth(
         return;
     }
     let budgets = &scene.policy().budgets;
+    // What a pre-test has moved stays, also where its reading back is off by a rounding.
+    let held = shift.moved.max(shift.head_start);
     let others = decision.memory.shifts.iter().filter(|(_, other)| {
         other.service == shift.service
             && other.reason != ShiftReason::Failed
@@ -411,20 +418,21 @@ fn bound_growth(
     });
     let (mut cells, mut weight) = (0, 0.0);
     for (other, memory) in others {
-        cells += 1;
+        cells += u32::from(memory.is_in_motion(scene.home_share(other)));
         weight += memory.moved.max(memory.target).share() * scene.home_share(other);
     }
     if cells >= budgets.max_cells_in_motion {
-        bound.at_most(shift.moved.share(), "budget");
+        bound.at_most(held.share(), "budget");
     }
     let left = (budgets.max_weight_in_motion.share() - weight) / home;
-    bound.at_most(left.max(shift.moved.share()), "budget");
+    bound.at_most(left.max(held.share()), "budget");
 }
 
-/// The largest step of the policy that is at most `weight`, or zero when even the first is more.
-fn step_below(scene: &Scene<'_>, weight: Weight) -> Weight {
+/// The largest step that is at most `weight`, or zero when even the first is more. What a pre-test had is a step too, so that the
+/// shift never begins with a step back.
+fn step_below(scene: &Scene<'_>, shift: &ShiftMemory, weight: Weight) -> Weight {
     let canary = &scene.policy().canary;
-    let steps = std::iter::once(&canary.first).chain(&canary.steps);
+    let steps = [&shift.head_start, &canary.first].into_iter().chain(&canary.steps);
     steps.filter(|step| **step <= weight).max().copied().unwrap_or(Weight::ZERO)
 }
 

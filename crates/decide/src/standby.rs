@@ -10,7 +10,7 @@ use forefend_domain::{
 use crate::{
     Memory, cell,
     decide::{Decision, Scene},
-    mirrors, shift,
+    mirrors, pre_test, shift,
 };
 
 /// First pause before a broken cell is made again; doubles with every try in vain.
@@ -28,6 +28,7 @@ pub(crate) fn has_ready_mirror(scene: &Scene<'_>, memory: &Memory, from: &CellVi
 fn room_share(scene: &Scene<'_>, memory: &Memory, from: &CellView) -> f64 {
     let mine = memory.shifts.get(&from.cell.id);
     let in_motion: BTreeSet<CellId> = shift::engaged(memory)
+        .chain(pre_test::distrusted(scene, memory, from))
         .filter(|other| mine.is_none_or(|shift| !shift.carriers.contains(*other)))
         .cloned()
         .collect();
@@ -121,7 +122,9 @@ fn ready_a_standby(
 ) {
     let shift = decision.memory.shifts.get(&from.cell.id);
     let wanted = match shift.map(|s| s.reason) {
-        Some(ShiftReason::Operator) => scene.world.requested.get(&from.cell.id).copied().unwrap_or_default(),
+        Some(ShiftReason::Operator | ShiftReason::Drill) => {
+            scene.world.request(&from.cell.id).map_or(Weight::ZERO, |request| request.weight)
+        }
         Some(ShiftReason::Relief) => scene.policy().relief.as_ref().map_or(Weight::ZERO, |r| r.at_most),
         Some(ShiftReason::Predicted | ShiftReason::Failed) | None => Weight::FULL,
     };
@@ -135,7 +138,9 @@ fn ready_a_standby(
     if synthetic(scene).filter(elsewhere).any(|c| c.life.is_coming()) {
         return;
     }
-    let busy: BTreeSet<&CellId> = decision.memory.shifts.values().flat_map(|s| s.mirrors.keys()).collect();
+    let tested = decision.memory.pre_tests.values().map(|test| &test.mirror);
+    let busy: BTreeSet<&CellId> =
+        decision.memory.shifts.values().flat_map(|s| s.mirrors.keys()).chain(tested).collect();
     let resting = synthetic(scene).filter(elsewhere).find(|c| {
         c.life == LifeState::Idle
             && !busy.contains(&c.cell.id)
@@ -231,11 +236,16 @@ fn place(scene: &Scene<'_>, from: Option<&CellView>, plan: &Plan) -> Option<(Reg
 fn rest_the_idle(scene: &Scene<'_>, decision: &mut Decision) {
     let standby = &scene.policy().standby;
     let mut left = synthetic(scene).count();
+    let tested: BTreeSet<CellId> = decision.memory.pre_tests.values().map(|t| t.mirror.clone()).collect();
     for cell in synthetic(scene) {
         if cell.life != LifeState::Idle || cell.traffic.in_flight.is_some_and(|n| n > 0) {
             continue;
         }
         let id = &cell.cell.id;
+        if tested.contains(id) {
+            // Its weight was asked for and is not seen yet.
+            continue;
+        }
         let unused = cell.used_at.map_or(Duration::ZERO, |at| scene.world.now.since(at));
         if left > standby.min as usize && unused >= standby.retire_after {
             left -= 1;

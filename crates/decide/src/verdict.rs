@@ -9,7 +9,9 @@ use crate::ShiftMemory;
 /// must treat it as censored, not as a false alarm.
 pub(crate) fn verdict(shift: &ShiftMemory) -> Verdict {
     match (shift.began_as, shift.failed_since) {
-        (ShiftReason::Operator | ShiftReason::Relief | ShiftReason::Failed, _) => Verdict::Neutral,
+        (ShiftReason::Operator | ShiftReason::Drill | ShiftReason::Relief | ShiftReason::Failed, _) => {
+            Verdict::Neutral
+        }
         (ShiftReason::Predicted, Some(failed)) => match shift.done_at {
             Some(done) if done <= failed => Verdict::Saved,
             _ => Verdict::Neutral,

@@ -8,12 +8,12 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_decide::{
-    Memory, ShiftMemory,
+    Memory, PreTestMemory, ShiftMemory,
     invariants::{self, Case, Violation},
 };
 use forefend_domain::{
     Basis, CellHealth, CellId, Effect, Evidence, LifeState, Mode, ObjectiveState, Plan, Prediction,
-    ServiceWeights, ShiftReason, Weight, World,
+    ServiceWeights, ShiftReason, ShiftRequest, Weight, World,
 };
 use support::{Story, bp, id, per_second, prediction, shop, weights};
 
@@ -48,6 +48,7 @@ impl Scene {
             mirrors: BTreeMap::from([(id("spare"), Evidence { requests: 10_000, bad: 0 })]),
             carriers: [id("spare")].into(),
             rejected: Default::default(),
+            head_start: Weight::ZERO,
             outbound: true,
             moved_changed_at: None,
             moved: bp(5_000),
@@ -104,6 +105,24 @@ impl Scene {
         let now = weights(&self.world.services["shop"].cells, shares);
         self.service().effective = Some(now);
     }
+}
+
+/// Nothing is shifted; 1% of the traffic of `north` is at `spare` for a pre-test, and the plan makes it 2%, which is the cap.
+fn tried(s: &mut Scene) {
+    s.memory.shifts.clear();
+    let test = PreTestMemory {
+        service: shop(),
+        mirror: id("spare"),
+        began: s.world.now - Duration::from_secs(5),
+        evidence: Evidence { requests: 10_000, bad: 0 },
+        wanted: bp(200),
+        share: bp(200),
+        below_since: None,
+    };
+    s.memory.pre_tests.insert(id("north"), test);
+    s.service().service.policy.pre_test.cap = bp(200);
+    s.effective(&[("north", 0.495), ("south", 0.5), ("spare", 0.005)]);
+    s.wants(&[("north", 0.49), ("south", 0.5), ("spare", 0.01)]);
 }
 
 /// Spoils the good scene and says which invariant noticed.
@@ -163,10 +182,19 @@ fn observe_moves_nothing() {
     assert_eq!(
         caught(|s| {
             s.service().service.policy.mode = Mode::Observe;
-            s.world.requested.insert(id("north"), Weight::FULL);
+            s.world.requested.insert(id("north"), ShiftRequest::of_operator(Weight::FULL));
         }),
         "nothing",
         "an operator may"
+    );
+    assert_eq!(
+        caught(|s| {
+            s.service().service.policy.mode = Mode::Observe;
+            let until = Some(s.world.now);
+            s.world.requested.insert(id("north"), ShiftRequest { weight: Weight::FULL, until, drill: true });
+        }),
+        "observe_moves_nothing",
+        "not on a lease that has run out"
     );
 }
 
@@ -235,6 +263,56 @@ fn weight_within_contract() {
 }
 
 #[test]
+fn a_pre_test_stays_under_its_cap() {
+    let name = "a_pre_test_stays_under_its_cap";
+    assert_eq!(caught(tried), "nothing");
+    assert_eq!(
+        caught(|s| {
+            tried(s);
+            s.wants(&[("north", 0.489), ("south", 0.5), ("spare", 0.011)]);
+        }),
+        name,
+        "2.2% of half of the traffic"
+    );
+    assert_eq!(
+        caught(|s| {
+            tried(s);
+            s.memory.pre_tests.clear();
+            s.effective(&[("north", 0.49), ("south", 0.5), ("spare", 0.01)]);
+        }),
+        name,
+        "weight that is away for nothing must not stay there"
+    );
+    assert_eq!(
+        caught(|s| {
+            tried(s);
+            s.service().service.policy.mode = Mode::Approve;
+        }),
+        name,
+        "nothing moves by itself in mode approve"
+    );
+    assert_eq!(
+        caught(|s| {
+            tried(s);
+            s.wants(&[("north", 0.49), ("south", 0.49), ("spare", 0.02)]);
+        }),
+        name,
+        "nor traffic of a cell that has no pre-test"
+    );
+    assert_eq!(
+        caught(|s| {
+            tried(s);
+            let test = s.memory.pre_tests.get_mut("north").unwrap();
+            test.evidence = Evidence { requests: 10_000, bad: 9_000 };
+            s.service().service.policy.canary.first = bp(100);
+            s.service().service.policy.canary.tolerated_harm = 0.005;
+        }),
+        "evidence_earned",
+        "it earns its weight like a shift's mirror"
+    );
+}
+
+#[test]
 fn data_gate_respected() {
     assert_eq!(caught(|s| s.at("spare").data.open = false), "data_gate_respected");
 }
@@ -274,6 +352,39 @@ fn absent_telemetry_holds() {
         }),
         name
     );
+    let is_tried_now = |s: &mut Scene| {
+        tried(s);
+        s.memory.pre_tests.get_mut("north").unwrap().began = s.world.now;
+    };
+    assert_eq!(
+        caught(|s| {
+            is_tried_now(s);
+            s.predictions.get_mut("north").unwrap().basis = Basis::Prior;
+        }),
+        "nothing",
+        "a pre-test may rest on a prior"
+    );
+    assert_eq!(
+        caught(|s| {
+            is_tried_now(s);
+            s.at("north").telemetry_at = None;
+        }),
+        name
+    );
+    assert_eq!(
+        caught(|s| {
+            is_tried_now(s);
+            s.predictions.get_mut("north").unwrap().probability = support::p(0.09);
+        }),
+        name
+    );
+    assert_eq!(
+        caught(|s| {
+            is_tried_now(s);
+            s.predictions.clear();
+        }),
+        name
+    );
 }
 
 #[test]
@@ -289,6 +400,23 @@ fn blast_radius_bounded() {
         "nothing",
         "a cell that has failed is already down"
     );
+    assert_eq!(
+        caught(|s| {
+            s.service().service.policy.budgets.max_weight_in_motion = bp(80);
+            tried(s);
+        }),
+        name,
+        "what is away for a pre-test is away"
+    );
+    let budget_of_none = |s: &mut Scene, head_start: u32| {
+        s.service().service.policy.budgets.max_cells_in_motion = 0;
+        s.shift().head_start = bp(head_start);
+        s.shift().moved = bp(100);
+        s.effective(&[("north", 0.495), ("south", 0.5), ("spare", 0.005)]);
+        s.wants(&[("north", 0.49), ("south", 0.5), ("spare", 0.01)]);
+    };
+    assert_eq!(caught(|s| budget_of_none(s, 200)), "nothing", "what a pre-test had there is not in motion");
+    assert_eq!(caught(|s| budget_of_none(s, 100)), name);
 }
 
 #[test]

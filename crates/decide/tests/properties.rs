@@ -16,10 +16,10 @@ use forefend_decide::{
 };
 use forefend_domain::{
     Basis, BlueprintName, CellHealth, CellId, CellRole, CellView, Effect, Evidence, LifeState, Mode,
-    ObjectiveState, Policy, Prediction, ReliefPolicy, ServiceWeights, Weight, World,
+    ObjectiveState, Policy, Prediction, ReliefPolicy, ServiceWeights, ShiftRequest, Weight, World,
 };
 use proptest::prelude::*;
-use support::{Story, bp, cell, passport, per_second, policy, prediction, weights};
+use support::{Story, bp, cell, p, passport, per_second, policy, prediction, weights};
 
 /// What is seen of one cell in one look.
 #[derive(Debug, Clone)]
@@ -51,7 +51,8 @@ struct Look {
     /// Whether cells do at once what is asked of them.
     obeyed: bool,
     approved: Vec<bool>,
-    requested: Vec<Option<u32>>,
+    /// How much, for how many milliseconds more (or for good), and whether for a drill.
+    requested: Vec<Option<(u32, Option<u64>, bool)>>,
 }
 
 fn often<T: Clone + std::fmt::Debug + 'static>(
@@ -112,13 +113,17 @@ fn cell_look() -> impl Strategy<Value = CellLook> {
         )
 }
 
+fn request() -> impl Strategy<Value = (u32, Option<u64>, bool)> {
+    (0u32..=10_000, prop::option::of(0u64..2_000), any::<bool>())
+}
+
 fn look() -> impl Strategy<Value = Look> {
     (
         0u64..4_000,
         prop::collection::vec(cell_look(), 6),
         (prop::bool::weighted(0.1), Just(true), prop::bool::weighted(0.9), any::<bool>()),
         prop::collection::vec(any::<bool>(), 6),
-        prop::collection::vec(prop_oneof![5 => Just(None), 1 => (0u32..=10_000).prop_map(Some)], 6),
+        prop::collection::vec(prop_oneof![5 => Just(None), 1 => request().prop_map(Some)], 6),
     )
         .prop_map(|(after_ms, cells, (frozen, applied, answers, obeyed), approved, requested)| Look {
             after_ms,
@@ -139,9 +144,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         (0u32..4, 0u32..3, any::<bool>(), any::<bool>(), any::<bool>()),
         (0u32..4, 0u32..=10_000, 0.0f64..0.9),
         (1u32..10_000, 0u64..5_000, 0u64..10_000),
+        (0u32..=1_000, 0.0f64..0.6),
     )
         .prop_map(
-            |(mode, (hits, first, harm), (max, min, freeze, relief, declared), budgets, give_back)| {
+            |(mode, (hits, first, harm), (max, min, freeze, relief, declared), budgets, give_back, tests)| {
                 let mut policy = policy();
                 policy.mode = mode;
                 policy.trigger.hits = hits;
@@ -161,6 +167,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 policy.give_back.bp_per_second = give_back.0;
                 policy.give_back.healthy_for = Duration::from_millis(give_back.1);
                 policy.budgets.refractory = Duration::from_millis(give_back.2);
+                (policy.pre_test.cap, policy.pre_test.from) = (bp(tests.0), p(tests.1));
                 policy.check().expect("drawn policies are legal");
                 policy
             },
@@ -230,8 +237,9 @@ impl Wild {
             if look.approved[i % look.approved.len()] {
                 self.world.approved.insert(id.clone());
             }
-            if let Some(weight) = look.requested[i % look.requested.len()] {
-                self.world.requested.insert(id.clone(), bp(weight));
+            if let Some((weight, left_ms, drill)) = look.requested[i % look.requested.len()] {
+                let until = left_ms.map(|ms| now + Duration::from_millis(ms));
+                self.world.requested.insert(id.clone(), ShiftRequest { weight: bp(weight), until, drill });
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use forefend_domain::{
     Basis, BlueprintName, CellHealth, CellRole, DataGateView, Effect, EntryKind, LifeState, Mode,
-    ObjectiveState, ReliefPolicy, ShiftReason, Verdict, Weight,
+    ObjectiveState, ReliefPolicy, ShiftReason, ShiftRequest, Verdict, Weight,
 };
 use support::{Story, bp, id, per_second};
 
@@ -307,7 +307,7 @@ fn observe_says_what_it_would_do_and_does_nothing() {
 #[test]
 fn an_operator_moves_a_share_and_ends_it() {
     let mut story = Story::begin();
-    story.world.requested.insert(id("north"), bp(2_000));
+    story.world.requested.insert(id("north"), ShiftRequest::of_operator(bp(2_000)));
     story.until("a fifth is away", |s| close(s.share("north"), 0.4));
     story.seconds(5);
     assert!(close(story.share("north"), 0.4), "and it is held there");

@@ -15,7 +15,7 @@ pub enum Verdict {
     Saved,
     /// The cell stayed well although nothing was done to help it.
     FalseAlarm,
-    /// Neither helped nor harmed: the cell failed before the shift was done, or the shift was an operator's.
+    /// Neither helped nor harmed: the cell failed before the shift was done, or the shift was an operator's or a drill's.
     Neutral,
     /// What would have happened can't be known: taking the traffic away may have saved it (censored).
     Unknown,

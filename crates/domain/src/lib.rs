@@ -32,13 +32,14 @@ pub use life::{LifeEvent, LifeState, RefusedTransition};
 pub use metric::{Family, MetricKind, MetricWindow, Sample, Windows};
 pub use plan::{Effect, Explanation, Plan, ShiftReason};
 pub use policy::{
-    Budgets, CanaryPolicy, DataPolicy, Mode, Objective, Policy, ReliefPolicy, ReturnPolicy, StandbyPolicy,
-    TriggerPolicy,
+    Budgets, CanaryPolicy, DataPolicy, Mode, Objective, Policy, PreTestPolicy, ReliefPolicy, ReturnPolicy,
+    StandbyPolicy, TriggerPolicy,
 };
 pub use prediction::{Anomaly, Basis, Driver, Prediction, TimeToFailure};
 pub use quantity::{Bytes, HealthScore, Probability, Rate, Timestamp, Weight};
 pub use topology::{Cell, CellRole, Service, Tier};
 pub use weights::ServiceWeights;
 pub use world::{
-    CellHealth, CellView, DataGateView, ObjectiveState, Passport, ServiceView, TrafficView, World,
+    CellHealth, CellView, DataGateView, ObjectiveState, Passport, ServiceView, ShiftRequest, TrafficView,
+    World,
 };

@@ -14,6 +14,8 @@ pub enum ShiftReason {
     Relief,
     /// An operator asked.
     Operator,
+    /// A drill asked.
+    Drill,
 }
 
 /// Something to be done. Effects are data; the loop hands them to the ports after they are in the ledger.

@@ -60,6 +60,24 @@ pub struct CanaryPolicy {
     pub warm_requests: u32,
 }
 
+/// How a mirror is tried with a little real traffic while risk rises and is not yet acted on, so that the step that
+/// matters is never its first. Not a shift; may rest on a prior; only in mode auto.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreTestPolicy {
+    /// At most this much of the cell's home traffic, reached at `trigger.shift_at`. Zero: no pre-tests.
+    pub cap: Weight,
+    /// From this probability on.
+    pub from: Probability,
+}
+
+impl Default for PreTestPolicy {
+    /// One per cent, from the probability below which a cell counts as well: enough users to earn the first steps within
+    /// minutes, and too few to be felt when the mirror turns out bad.
+    fn default() -> Self {
+        Self { cap: Weight::from_share(0.01), from: Probability::clamped(0.1, Probability::ZERO) }
+    }
+}
+
 /// How traffic is given back to a cell that is well again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReturnPolicy {
@@ -137,6 +155,9 @@ pub struct Policy {
     pub trigger: TriggerPolicy,
     /// How a mirror earns traffic.
     pub canary: CanaryPolicy,
+    /// How a mirror is tried before it is needed.
+    #[serde(default)]
+    pub pre_test: PreTestPolicy,
     /// How traffic goes home.
     pub give_back: ReturnPolicy,
     /// Relief of overload, if wanted.
@@ -154,6 +175,9 @@ pub struct Policy {
     /// Telemetry older than this is absent.
     pub stale_after: Duration,
 }
+
+/// More than this is no test: whoever wants it wants a shift, with a shift's triggers and budgets.
+const MOST_PRE_TEST_BP: u32 = 1_000;
 
 impl Default for Policy {
     fn default() -> Self {
@@ -176,6 +200,7 @@ impl Default for Policy {
                 tolerated_harm: 0.005,
                 warm_requests: 20,
             },
+            pre_test: PreTestPolicy::default(),
             give_back: ReturnPolicy { healthy_for: Duration::from_secs(120), bp_per_second: 50 },
             relief: None,
             standby: StandbyPolicy {
@@ -246,6 +271,16 @@ impl Policy {
                 self.canary.tolerated_harm,
             ));
         }
+        if self.pre_test.cap.bp() > MOST_PRE_TEST_BP {
+            return Err(OutOfRange::new("pre_test.cap", "at most 10%", self.pre_test.cap.share()));
+        }
+        if self.pre_test.from > t.shift_at {
+            return Err(OutOfRange::new(
+                "pre_test.from",
+                "at most trigger.shift_at",
+                self.pre_test.from.get(),
+            ));
+        }
         if self.give_back.bp_per_second == 0 {
             return Err(OutOfRange::new("give_back.rate", "above 0", 0));
         }
@@ -290,5 +325,11 @@ mod tests {
         let mut policy = Policy::default();
         policy.canary.steps = vec![Weight::FULL, Weight::ZERO];
         assert!(policy.check().is_err());
+        let mut policy = Policy::default();
+        policy.pre_test.from = Probability::ONE;
+        assert_eq!(policy.check().map_err(|e| e.what), Err("pre_test.from"));
+        let mut policy = Policy::default();
+        policy.pre_test.cap = Weight::from_share(0.11);
+        assert_eq!(policy.check().map_err(|e| e.what), Err("pre_test.cap"));
     }
 }

@@ -59,6 +59,8 @@ pub struct Weight(u16);
 impl Weight {
     /// No traffic.
     pub const ZERO: Self = Self(0);
+    /// The least there is.
+    pub const ONE_BP: Self = Self(1);
     /// All traffic: 10 000 basis points.
     pub const FULL: Self = Self(10_000);
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BlueprintHash, Cell, CellId, Evidence, LeadTimeProfile, LifeState, Rate, Service, ServiceId,
-    ServiceWeights, Timestamp,
+    ServiceWeights, ShiftReason, Timestamp, Weight,
 };
 
 /// The world as last seen. What was not seen is `None`, never zero.
@@ -19,8 +19,71 @@ pub struct World {
     pub services: BTreeMap<ServiceId, ServiceView>,
     /// Cells whose shift an operator has approved.
     pub approved: BTreeSet<CellId>,
-    /// Shares of cells' home traffic that an operator wants moved away, whatever is predicted.
-    pub requested: BTreeMap<CellId, crate::Weight>,
+    /// What operators and drills want moved away, whatever is predicted.
+    pub requested: BTreeMap<CellId, ShiftRequest>,
+}
+
+impl World {
+    /// What is wanted of the cell's traffic now: a request whose lease has run out counts no more.
+    #[must_use]
+    pub fn request(&self, cell: &CellId) -> Option<&ShiftRequest> {
+        self.requested.get(cell).filter(|request| request.holds(self.now))
+    }
+}
+
+/// A shift that somebody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RequestForm")]
+pub struct ShiftRequest {
+    /// The share of the cell's home traffic that shall be away.
+    pub weight: Weight,
+    /// When it ends by itself if it is not renewed; `None`: it holds until it is taken back.
+    pub until: Option<Timestamp>,
+    /// Whether a drill asked, not an operator.
+    pub drill: bool,
+}
+
+impl ShiftRequest {
+    /// An operator's, which holds until it is taken back.
+    #[must_use]
+    pub fn of_operator(weight: Weight) -> Self {
+        Self { weight, until: None, drill: false }
+    }
+
+    /// Whether it has not run out.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    /// Why traffic moves that is moved for it.
+    #[must_use]
+    pub fn reason(&self) -> ShiftReason {
+        if self.drill { ShiftReason::Drill } else { ShiftReason::Operator }
+    }
+}
+
+/// How a request may be written: before there were leases it was a weight and nothing else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RequestForm {
+    Weight(Weight),
+    Whole {
+        weight: Weight,
+        #[serde(default)]
+        until: Option<Timestamp>,
+        #[serde(default)]
+        drill: bool,
+    },
+}
+
+impl From<RequestForm> for ShiftRequest {
+    fn from(form: RequestForm) -> Self {
+        match form {
+            RequestForm::Weight(weight) => Self::of_operator(weight),
+            RequestForm::Whole { weight, until, drill } => Self { weight, until, drill },
+        }
+    }
 }
 
 /// What is seen of a service.
@@ -153,4 +216,24 @@ pub struct CellView {
     pub data: DataGateView,
     /// When it last had traffic or was warmed.
     pub used_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_request_from_before_there_were_leases_is_read() {
+        let now = Timestamp::from_unix_ms(1_000);
+        let weight = Weight::from_share(0.25);
+        let bare: ShiftRequest = serde_json::from_str("2500").unwrap();
+        assert_eq!(bare, ShiftRequest::of_operator(weight));
+        assert!(bare.holds(now + Duration::from_secs(1_000_000)));
+        let leased = ShiftRequest { weight, until: Some(now), drill: true };
+        let text = serde_json::to_string(&leased).unwrap();
+        assert_eq!(serde_json::from_str::<ShiftRequest>(&text).unwrap(), leased);
+        assert!(leased.holds(Timestamp::from_unix_ms(999)) && !leased.holds(now));
+    }
 }

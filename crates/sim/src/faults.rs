@@ -52,6 +52,8 @@ pub(crate) enum Operation {
     Freeze { lasts: Duration },
     /// Shifts a home cell by hand, and ends it later.
     Shift { weight: Weight, lasts: Duration },
+    /// Begins a drill's shift of a home cell, and is killed before it can end it.
+    Drill { weight: Weight, lease: Duration },
     /// Approves whatever waits.
     Approve,
 }
@@ -102,6 +104,10 @@ fn one(random: &mut Random) -> Fault {
             Operation::Shift {
                 weight: Weight::from_bp(3_000).unwrap_or(Weight::FULL),
                 lasts: Duration::from_secs(8),
+            },
+            Operation::Drill {
+                weight: Weight::from_bp(5_000).unwrap_or(Weight::FULL),
+                lease: Duration::from_secs(6),
             },
             Operation::Approve,
         ])),

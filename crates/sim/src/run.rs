@@ -66,6 +66,8 @@ pub struct Outcome {
     pub slow: u64,
     /// Shifts that began.
     pub shifts: u64,
+    /// Pre-tests that began.
+    pub pre_tests: u64,
     /// Entries of the ledger.
     pub ledger: usize,
     /// A hash of everything decided, to compare two runs of one seed.
@@ -160,6 +162,7 @@ impl Run {
             .iter()
             .filter(|e| matches!(e.kind, forefend_domain::EntryKind::ShiftBegan { .. }))
             .count() as u64;
+        outcome.pre_tests = said(&state.ledger, "pre-test-begins");
         outcome.fingerprint = fingerprint(&state.ledger);
         outcome
     }
@@ -246,8 +249,14 @@ impl Run {
             }
             Operation::Shift { weight, lasts } => {
                 let cell = homes[0].clone();
-                self.command(&OperatorCommand::Shift { cell: cell.clone(), weight });
+                let shift = OperatorCommand::Shift { cell: cell.clone(), weight, lease: None, drill: false };
+                self.command(&shift);
                 self.later.push((now + lasts, Later::Command(OperatorCommand::EndShift { cell })));
+            }
+            Operation::Drill { weight, lease } => {
+                // Nobody renews it and nobody takes it back: its runner was killed.
+                let cell = homes[homes.len() - 1].clone();
+                self.command(&OperatorCommand::Shift { cell, weight, lease: Some(lease), drill: true });
             }
             Operation::Approve => {
                 for cell in homes {
@@ -355,6 +364,15 @@ fn trace(state: &State, snapshot: &Snapshot, start: Timestamp) {
     for d in &snapshot.degraded {
         println!("          DEGRADED {d}");
     }
+}
+
+/// How often a word was said in the ledger.
+fn said(ledger: &[forefend_domain::LedgerEntry], word: &str) -> u64 {
+    let explanations = ledger.iter().filter_map(|e| match &e.kind {
+        forefend_domain::EntryKind::Decision { explanations, .. } => Some(explanations),
+        _ => None,
+    });
+    explanations.flatten().filter(|e| e.what == word).count() as u64
 }
 
 /// FNV-1a over the ledger's text: the same decisions at the same times give the same number.

@@ -66,6 +66,10 @@ pub(crate) fn draw(random: &mut Random) -> Topology {
             tolerated_harm: random.between(0.003, 0.02),
             warm_requests: 20,
         },
+        pre_test: forefend_domain::PreTestPolicy {
+            cap: bp(u32::try_from(*random.one_of(&[0, 50, 100, 500, 1_000])).unwrap_or(100)),
+            from: p(random.between(0.05, 0.3)),
+        },
         give_back: forefend_domain::ReturnPolicy {
             healthy_for,
             bp_per_second: u32::try_from(random.pick(500, 5_000)).unwrap_or(1_000),

@@ -43,6 +43,17 @@ fn it_notices_when_the_freeze_is_gone() {
 }
 
 #[test]
+fn it_notices_when_the_cap_of_pre_tests_is_gone() {
+    noticed_without(Guards { pre_test_cap: false, ..Guards::ALL }, "a_pre_test_stays_under_its_cap");
+}
+
+#[test]
+fn mirrors_are_tried_in_many_of_the_worlds() {
+    let tried = (0..60).filter(|seed| run(Options::seed(*seed)).pre_tests > 0).count();
+    assert!(tried >= 15, "only in {tried} of 60");
+}
+
+#[test]
 fn prediction_only_adds() {
     // Over many worlds, not in each: a single canary at a bad mirror costs something that a single lucky failure doesn't.
     let (mut with, mut without) = (0, 0);

@@ -26,17 +26,22 @@ pub(super) struct Done {
     result: String,
 }
 
-type Answer = Result<Json<Done>, Problem>;
+pub(super) type Answer = Result<Json<Done>, Problem>;
 
 /// A command without arguments; its body is `{}` or empty.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShiftBody {
     weight_bp: u32,
+    /// Seconds; the engine knows the bounds.
+    #[serde(default)]
+    lease_s: Option<u32>,
+    #[serde(default)]
+    drill: bool,
 }
 
 pub(super) async fn freeze(
@@ -44,7 +49,7 @@ pub(super) async fn freeze(
     Extension(who): Extension<Principal>,
     body: Body,
 ) -> Answer {
-    read::<Nothing>(body, "{}").await?;
+    read::<Nothing>(body, "{}", BODY_BYTES_AT_MOST).await?;
     hand_over(&shared, who, OperatorCommand::Freeze).await
 }
 
@@ -53,7 +58,7 @@ pub(super) async fn unfreeze(
     Extension(who): Extension<Principal>,
     body: Body,
 ) -> Answer {
-    read::<Nothing>(body, "{}").await?;
+    read::<Nothing>(body, "{}", BODY_BYTES_AT_MOST).await?;
     hand_over(&shared, who, OperatorCommand::Unfreeze).await
 }
 
@@ -65,11 +70,12 @@ pub(super) async fn shift(
 ) -> Answer {
     let cell = cell_id(&shared, &id)?;
     let example = r#"{"weight_bp": 2500}"#;
-    let ShiftBody { weight_bp } = read(body, example).await?;
+    let ShiftBody { weight_bp, lease_s, drill } = read(body, example, BODY_BYTES_AT_MOST).await?;
     let weight = Weight::from_bp(weight_bp).map_err(|error| {
         Problem::bad_request("body", format!("the body's `weight_bp`: {error}"), format!("send {example}"))
     })?;
-    hand_over(&shared, who, OperatorCommand::Shift { cell, weight }).await
+    let lease = lease_s.map(|s| Duration::from_secs(s.into()));
+    hand_over(&shared, who, OperatorCommand::Shift { cell, weight, lease, drill }).await
 }
 
 pub(super) async fn end_shift(
@@ -79,7 +85,7 @@ pub(super) async fn end_shift(
     body: Body,
 ) -> Answer {
     let cell = cell_id(&shared, &id)?;
-    read::<Nothing>(body, "{}").await?;
+    read::<Nothing>(body, "{}", BODY_BYTES_AT_MOST).await?;
     hand_over(&shared, who, OperatorCommand::EndShift { cell }).await
 }
 
@@ -90,17 +96,21 @@ pub(super) async fn approve(
     body: Body,
 ) -> Answer {
     let cell = cell_id(&shared, &id)?;
-    read::<Nothing>(body, "{}").await?;
+    read::<Nothing>(body, "{}", BODY_BYTES_AT_MOST).await?;
     hand_over(&shared, who, OperatorCommand::Approve { cell }).await
 }
 
-async fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem> {
-    let bytes = axum::body::to_bytes(body, BODY_BYTES_AT_MOST).await.map_err(|_| {
+pub(super) async fn read<T: DeserializeOwned>(
+    body: Body,
+    example: &str,
+    at_most: usize,
+) -> Result<T, Problem> {
+    let bytes = axum::body::to_bytes(body, at_most).await.map_err(|_| {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body-size",
             "The body is too large",
-            format!("the body is longer than {BODY_BYTES_AT_MOST} bytes or was cut off"),
+            format!("the body is longer than {at_most} bytes or was cut off"),
             format!("send {example}"),
         )
     })?;
@@ -123,15 +133,19 @@ async fn hand_over(shared: &Shared, who: Principal, command: OperatorCommand) ->
             TrySendError::Closed(_) => gone(),
         }
     })?;
+    answer_of(answer, "look at the cell's explanation: GET /api/v1/cells/{id}").await
+}
+
+/// Waits for the engine's word.
+pub(super) async fn answer_of(
+    answer: oneshot::Receiver<Result<String, String>>,
+    remedy: &'static str,
+) -> Answer {
     match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(Ok(Ok(result))) => Ok(Json(Done { result })),
-        Ok(Ok(Err(why))) => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "refused",
-            "The engine refused",
-            why,
-            "look at the cell's explanation: GET /api/v1/cells/{id}",
-        )),
+        Ok(Ok(Err(why))) => {
+            Err(Problem::new(StatusCode::CONFLICT, "refused", "The engine refused", why, remedy))
+        }
         Ok(Err(_)) => Err(gone()),
         Err(_) => Err(Problem::new(
             StatusCode::GATEWAY_TIMEOUT,

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use forefend_control::{ShiftView, Snapshot};
+use forefend_control::{PreTestView, ShiftView, Snapshot};
 use forefend_domain::{
     Basis, CellHealth, CellId, CellRole, CellView, LifeState, Mode, ObjectiveState, Prediction, ServiceView,
     ShiftReason, TimeToFailure, Timestamp, Weight,
@@ -43,6 +43,9 @@ pub fn words(snapshot: &Snapshot, id: &CellId) -> Option<String> {
     for shift in view::shifts_of(snapshot, id) {
         let _ = writeln!(text, "{}", shift_words(snapshot.world.now, shift));
     }
+    for test in view::pre_tests_of(snapshot, id) {
+        let _ = writeln!(text, "{}", pre_test_words(snapshot.world.now, test));
+    }
     for explanation in snapshot.plan.explanations.iter().filter(|e| e.cell == *id) {
         let _ = writeln!(text, "Decided now: {}.", explanation.why.trim_end_matches('.'));
     }
@@ -81,8 +84,10 @@ pub fn headline(snapshot: &Snapshot) -> String {
         return format!("{id} is likely to fail{when}{}; {away}{frozen}.", and_more(more.len()));
     }
     if let [(service, cell), more @ ..] = graded("watch").as_slice() {
+        let is_tried = snapshot.pre_tests.iter().any(|test| test.from == cell.cell.id);
         let then = match service.service.policy.mode {
             _ if snapshot.world.frozen => "everything is frozen",
+            _ if is_tried => "its mirror is tried with a little of its traffic",
             Mode::Observe => "mode observe, so nothing is done",
             Mode::Approve | Mode::Auto => "a standby is made ready",
         };
@@ -138,6 +143,13 @@ pub(super) fn next(snapshot: &Snapshot, service: &ServiceView, cell: &CellView) 
             }
             Some(_) => "a shift begins as soon as a standby is ready".into(),
             None => "a standby is being made ready".into(),
+        };
+    }
+    if let Some(test) = view::pre_tests_of(snapshot, id).next() {
+        return if test.from == *id {
+            format!("{} is tried with {} of its traffic", test.to, whole(test.share))
+        } else {
+            format!("is tried with a little traffic of {}", test.from)
         };
     }
     match (cell.life, cell.cell.role) {
@@ -271,6 +283,18 @@ fn race(margin: f64) -> String {
     }
 }
 
+fn pre_test_words(now: Timestamp, test: &PreTestView) -> String {
+    format!(
+        "Pre-test: {} is tried with {} of {}'s home traffic (since {}); it answered {} requests, {} badly.",
+        test.to,
+        whole(test.share),
+        test.from,
+        seconds(now.since(test.since)),
+        test.evidence.requests,
+        test.evidence.bad,
+    )
+}
+
 fn shift_words(now: Timestamp, shift: &ShiftView) -> String {
     let to: Vec<&str> = shift.to.iter().map(CellId::as_str).collect();
     let reason = match shift.reason {
@@ -278,6 +302,7 @@ fn shift_words(now: Timestamp, shift: &ShiftView) -> String {
         ShiftReason::Failed => "the cell has failed",
         ShiftReason::Relief => "the cell is overloaded",
         ShiftReason::Operator => "an operator asked",
+        ShiftReason::Drill => "a drill asked",
     };
     let bound = match shift.bound_by.as_str() {
         "none" | "" => String::new(),

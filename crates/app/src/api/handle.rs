@@ -5,6 +5,8 @@ use forefend_domain::{CellId, LedgerEntry, ServiceId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::drills::DrillsHandle;
+
 /// All that the API knows of the engine.
 #[derive(Clone)]
 pub struct EngineHandle {
@@ -14,6 +16,8 @@ pub struct EngineHandle {
     pub history: Arc<dyn History>,
     /// Where operators' commands go. When it is full they are refused, not queued.
     pub commands: mpsc::Sender<OperatorRequest>,
+    /// Experiments and drills.
+    pub drills: DrillsHandle,
 }
 
 /// A command of an operator on its way to the engine.

@@ -156,6 +156,15 @@ fn render(snapshot: &Snapshot, ledger_last_seq: Option<u64>) -> String {
         "Share of the cell's home traffic that is wanted away.",
         of_shifts(&|s| s.target.share()),
     );
+    let tested = snapshot.pre_tests.iter().map(|test| {
+        (vec![("service", test.service.to_string()), ("cell", test.from.to_string())], test.share.share())
+    });
+    add(
+        "forefend_pre_test_ratio",
+        "gauge",
+        "Share of the cell's home traffic with which its mirror is tried.",
+        tested.collect(),
+    );
     add(
         "forefend_ledger_last_seq",
         "gauge",

@@ -11,6 +11,7 @@ mod assets;
 mod auth;
 pub mod client;
 mod commands;
+mod drills;
 mod events;
 pub mod explain;
 mod guard;
@@ -23,6 +24,7 @@ mod server;
 mod view;
 
 pub use auth::{Role, Token};
+pub use drills::{DrillRequest, DrillsHandle};
 pub use handle::{EngineHandle, History, HistoryPoint, OperatorRequest};
 pub use memory_history::MemoryHistory;
 pub use problem::Problem;

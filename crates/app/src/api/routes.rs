@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{
     assets,
     auth::{Role, Tokens},
-    commands, events,
+    commands, drills, events,
     guard::{self, Access, Guard},
     handle::{EngineHandle, HistoryPoint},
     metrics,
@@ -108,6 +108,9 @@ fn table() -> Vec<Route> {
         info: RouteInfo { method: "post", path, role: Some(Role::Operator) },
         handler,
     };
+    // Hurting cells is more than moving traffic.
+    let hurt =
+        |path, handler| Route { info: RouteInfo { method: "post", path, role: Some(Role::Admin) }, handler };
     vec![
         open("/healthz", get(|| async { "ok\n" })),
         open("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
@@ -123,6 +126,12 @@ fn table() -> Vec<Route> {
         command("/api/v1/cells/{id}/shift", post(commands::shift)),
         command("/api/v1/cells/{id}/end-shift", post(commands::end_shift)),
         command("/api/v1/cells/{id}/approve", post(commands::approve)),
+        read("/api/v1/drills", get(drills::list)),
+        read("/api/v1/drills/{id}", get(drills::report)),
+        command("/api/v1/drills/plan", post(drills::plan)),
+        hurt("/api/v1/drills/run", post(drills::run)),
+        command("/api/v1/drills/{id}/approve", post(drills::approve)),
+        command("/api/v1/drills/{id}/end", post(drills::end)),
     ]
 }
 

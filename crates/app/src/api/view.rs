@@ -1,4 +1,4 @@
-use forefend_control::{ShiftView, Snapshot};
+use forefend_control::{PreTestView, ShiftView, Snapshot};
 use forefend_domain::{
     Cell, CellHealth, CellId, CellView, DataGateView, DataPolicy, Effect, LifeState, Mode, ObjectiveState,
     Prediction, ServiceView, TimeToFailure, Timestamp, Weight,
@@ -130,6 +130,14 @@ pub(super) fn detail(snapshot: &Snapshot, id: &CellId) -> Option<CellDetail> {
 /// Shifts from or to the cell.
 pub(super) fn shifts_of<'a>(snapshot: &'a Snapshot, id: &'a CellId) -> impl Iterator<Item = &'a ShiftView> {
     snapshot.shifts.iter().filter(move |shift| shift.from == *id || shift.to.contains(id))
+}
+
+/// Pre-tests with traffic of the cell, or of it as the mirror.
+pub(super) fn pre_tests_of<'a>(
+    snapshot: &'a Snapshot,
+    id: &'a CellId,
+) -> impl Iterator<Item = &'a PreTestView> {
+    snapshot.pre_tests.iter().filter(move |test| test.from == *id || test.to == *id)
 }
 
 /// Whether the loop waits for an operator to approve a shift of the cell's traffic.

@@ -1,6 +1,7 @@
 //! The command line: a thin `match` over subcommands.
 
 mod director;
+mod drill;
 mod files;
 mod remote;
 mod serve;
@@ -77,6 +78,8 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Experiments and drills: faults on purpose, with guard rails, and what was learnt from them.
+    Drill(drill::DrillArguments),
     /// The data plane as a process of its own; `serve` starts it.
     #[command(hide = true)]
     Director(director::DirectorArguments),
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Unfreeze(remote) => remote::freeze(&remote, false),
         Command::Shift { cell, share, remote } => remote::shift(&cell, share, &remote),
         Command::Approve { cell, remote } => remote::approve(&cell, &remote),
+        Command::Drill(arguments) => drill::run(&arguments),
         Command::Director(arguments) => director::run(&arguments),
         Command::Caretaker(arguments) => crate::demo::attend(&arguments).map_err(Into::into),
     };

@@ -8,9 +8,10 @@ use std::{
 };
 
 use forefend_cells::{SandboxDriver, SandboxOptions};
+use forefend_chaos::experiment::{self, Experiment};
 use forefend_config::Config;
-use forefend_control::{Controller, Ports, Snapshot};
-use forefend_domain::{LedgerSeq, ports::Clock as _};
+use forefend_control::{Controller, OperatorCommand, Ports, Snapshot};
+use forefend_domain::{CellId, LedgerSeq, ports::Clock as _};
 use forefend_predict::DayZero;
 use forefend_store::{EngineStore as _, RedbStore, StoreError};
 use forefend_telemetry::{Collector, CollectorOptions, StoreOptions};
@@ -25,8 +26,12 @@ use super::{
     gate::DeclaredGate,
     ports::{Cells, Director, Telemetry},
     reload::{Look, Watched},
+    targets,
 };
-use crate::api::{ApiOptions, EngineHandle, MemoryHistory, OperatorRequest, Server};
+use crate::{
+    api::{ApiOptions, DrillRequest, DrillsHandle, EngineHandle, MemoryHistory, OperatorRequest, Server},
+    drills::{DrillView, Drills, Look as DrillLook},
+};
 
 /// How long a lock of a predecessor that was just killed is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -75,6 +80,10 @@ struct Engine {
     snapshots: watch::Sender<Arc<Snapshot>>,
     history: Arc<MemoryHistory>,
     commands: mpsc::Receiver<OperatorRequest>,
+    drills: Drills,
+    drill_commands: mpsc::Receiver<DrillRequest>,
+    drill_views: watch::Sender<Arc<Vec<DrillView>>>,
+    last: Arc<Snapshot>,
     watched: Watched,
     stop: watch::Sender<bool>,
     greeted: Option<u64>,
@@ -108,10 +117,19 @@ impl Engine {
         ));
         let (snapshots, watched_snapshots) = watch::channel(Arc::new(empty_snapshot(&clock)));
         let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING);
+        let (drill_sender, drill_commands) = mpsc::channel(COMMANDS_WAITING);
+        let mut drills = Drills::open(&state_dir.join("drills"), config.engine.drills.allowed, clock.now())
+            .map_err(EngineError::io(state_dir.join("drills").display().to_string()))?;
+        drills.set(scheduled(&config)?, config.engine.drills.allowed);
+        let (drill_views, watched_drills) = watch::channel(Arc::new(drills.views()));
         let (stop, stopping) = watch::channel(false);
         let api = ApiOptions { listen: config.api().listen, tokens: assemble::tokens(&config)? };
-        let handle =
-            EngineHandle { snapshots: watched_snapshots, history: history.clone(), commands: command_sender };
+        let handle = EngineHandle {
+            snapshots: watched_snapshots,
+            history: history.clone(),
+            commands: command_sender,
+            drills: DrillsHandle { runs: watched_drills, commands: drill_sender },
+        };
         let address = serve_api(&api, handle, stopping, runtime)?;
         write_address(&state_dir, address)?;
         // Last, so that a start that fails leaves no director behind that would try it again and again.
@@ -137,6 +155,10 @@ impl Engine {
             snapshots,
             history,
             commands,
+            drills,
+            drill_commands,
+            drill_views,
+            last: Arc::new(empty_snapshot(&clock)),
             stop,
             greeted: None,
         })
@@ -151,9 +173,11 @@ impl Engine {
             let tick = self.config.borrow().engine.tick;
             next = (next + tick).max(Instant::now());
             loop {
-                match runtime.block_on(wait(&mut self.commands, &mut signals, next)) {
+                let woken = wait(&mut self.commands, &mut self.drill_commands, &mut signals, next);
+                match runtime.block_on(woken) {
                     Woken::Tick => break,
                     Woken::Command(request) => self.obey(request),
+                    Woken::Drill(request) => self.obey_drill(request),
                     Woken::Stop => return,
                 }
             }
@@ -172,7 +196,37 @@ impl Engine {
         });
         self.greet();
         self.history.record(&snapshot);
-        self.snapshots.send_replace(Arc::new(snapshot));
+        self.last = Arc::new(snapshot);
+        self.snapshots.send_replace(self.last.clone());
+        self.drill();
+    }
+
+    /// Lets experiments and drills see what the loop saw, and gives the loop what they want.
+    fn drill(&mut self) {
+        let wanted = {
+            let (config, driver) = (self.config.borrow(), self.cells.driver.as_ref());
+            let target = |cell: &CellId| targets::of_faults(&config, driver, cell);
+            self.drills.step(&DrillLook { snapshot: &self.last, target: &target })
+        };
+        for (who, command) in wanted {
+            if let Err(why) = self.command(&who, &command) {
+                tracing::warn!(who, ?command, why, "a drill's wish was refused");
+            }
+        }
+        let views = self.drills.views();
+        self.drill_views.send_if_modified(|told| {
+            let changed = **told != views;
+            if changed {
+                *told = Arc::new(views);
+            }
+            changed
+        });
+    }
+
+    fn obey_drill(&mut self, request: DrillRequest) {
+        let answer = self.drills.obey(&request.who, &request.command, &self.last);
+        tracing::info!(who = request.who, ?answer, "a command for the drills");
+        let _ = request.reply.send(answer);
     }
 
     /// Tells a director that was started anew whom to watch.
@@ -191,6 +245,13 @@ impl Engine {
     }
 
     fn obey(&mut self, request: OperatorRequest) {
+        let answer = self.command(&request.who, &request.command);
+        let answer = answer.map(|()| "taken up with the next tick".to_owned());
+        // Who asked may have gone away; the command counts all the same.
+        let _ = request.reply.send(answer);
+    }
+
+    fn command(&mut self, who: &str, command: &OperatorCommand) -> Result<(), String> {
         let mut telemetry = Telemetry(Rc::clone(&self.collector));
         let mut ports = Ports {
             clock: &self.clock,
@@ -200,10 +261,7 @@ impl Engine {
             gate: &mut DeclaredGate,
             store: &mut self.store,
         };
-        let answer = self.controller.command(&request.who, &request.command, &mut ports);
-        let answer = answer.map(|()| "taken up with the next tick".to_owned()).map_err(|e| e.to_string());
-        // Who asked may have gone away; the command counts all the same.
-        let _ = request.reply.send(answer);
+        self.controller.command(who, command, &mut ports).map_err(|e| e.to_string())
     }
 
     fn take_over_changes(&mut self) {
@@ -220,6 +278,13 @@ impl Engine {
             }
             Look::Changed(new) => *new,
         };
+        match scheduled(&new) {
+            Ok(experiments) => self.drills.set(experiments, new.engine.drills.allowed),
+            Err(error) => {
+                tracing::error!(%error, "the changed configuration can't be taken over and the old one stays");
+                return;
+            }
+        }
         let restart = forefend_config::needs_restart(&self.config.borrow(), &new);
         if !restart.is_empty() {
             tracing::warn!("these changes count from the next start on: {}", restart.join(", "));
@@ -355,6 +420,7 @@ fn empty_snapshot(clock: &SteadyClock) -> Snapshot {
         predictions: std::collections::BTreeMap::new(),
         plan: forefend_domain::Plan::default(),
         shifts: Vec::new(),
+        pre_tests: Vec::new(),
         degraded: Vec::new(),
     }
 }
@@ -386,14 +452,21 @@ impl Signals {
     }
 }
 
+/// The experiments that begin by themselves.
+fn scheduled(config: &Config) -> Result<Vec<Experiment>, EngineError> {
+    config.engine.drills.experiments.iter().map(|path| Ok(experiment::load(path)?)).collect()
+}
+
 enum Woken {
     Tick,
+    Drill(DrillRequest),
     Command(OperatorRequest),
     Stop,
 }
 
 async fn wait(
     commands: &mut mpsc::Receiver<OperatorRequest>,
+    drills: &mut mpsc::Receiver<DrillRequest>,
     signals: &mut Signals,
     until: Instant,
 ) -> Woken {
@@ -401,6 +474,7 @@ async fn wait(
         biased;
         () = signals.any() => Woken::Stop,
         Some(request) = commands.recv() => Woken::Command(request),
+        Some(request) = drills.recv() => Woken::Drill(request),
         () = tokio::time::sleep_until(until.into()) => Woken::Tick,
     }
 }

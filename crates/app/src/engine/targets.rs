@@ -40,6 +40,40 @@ pub(crate) fn targets(
     targets
 }
 
+/// How faults reach a cell, or why they can't.
+pub(crate) fn of_faults(
+    config: &Config,
+    driver: Option<&SandboxDriver>,
+    cell: &CellId,
+) -> Result<forefend_chaos::Target, String> {
+    if let Some((driver, usage)) = driver.and_then(|d| Some((d, d.usage(cell)?))) {
+        let pid = usage.pid.ok_or_else(|| format!("{cell} has no process now"))?;
+        return Ok(forefend_chaos::Target {
+            cell: cell.clone(),
+            pid,
+            address: driver.address(cell),
+            data: Some(driver.data_dir(cell)),
+            log: Some(driver.log_path(cell)),
+            clock: None,
+        });
+    }
+    let foreign = config.services.values().flat_map(|s| &s.cells).find(|c| c.id == *cell);
+    let foreign = foreign.ok_or_else(|| format!("there is no cell {cell} now"))?;
+    let remedy = "name its `pid_file` in the configuration; faults reach cells on this machine only";
+    let path =
+        foreign.pid_file.as_ref().ok_or_else(|| format!("the process of {cell} is not known: {remedy}"))?;
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}; {remedy}", path.display()))?;
+    let pid = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    Ok(forefend_chaos::Target {
+        cell: cell.clone(),
+        pid: pid.ok_or_else(|| format!("{} holds no process id; {remedy}", path.display()))?,
+        address: foreign.address,
+        data: None,
+        log: None,
+        clock: None,
+    })
+}
+
 fn target(
     cell: CellId,
     service: &model::ServiceConfig,

@@ -16,9 +16,9 @@ use forefend_domain::{CellId, ZoneId};
 use crate::{
     model::{ApiConfig, Config},
     reading::{Reading, Trail, Way, WayStep},
-    setting::{Share, Size},
+    setting::Setting,
     tree::Node,
-    units, weights,
+    weights,
 };
 
 /// Checks everything, noting problems in the reading.
@@ -65,50 +65,18 @@ struct Check<'c, 'r, 't> {
     addresses: BTreeMap<SocketAddr, Vec<(String, Way)>>,
 }
 
-/// A value with bounds, shown with its unit.
-trait Shown: PartialOrd {
-    fn show(&self) -> String;
-}
-
-impl Shown for Duration {
-    fn show(&self) -> String {
-        units::show_duration(*self)
-    }
-}
-impl Shown for Size {
-    fn show(&self) -> String {
-        units::show_size(self.0)
-    }
-}
-impl Shown for u32 {
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-impl Shown for Share {
-    fn show(&self) -> String {
-        units::show_percent((self.get() * 1e6).round() as u64)
-    }
-}
-
 impl<'c> Check<'c, '_, '_> {
     fn wrong(&mut self, at: &Trail<'_>, what: impl Into<String>, remedy: impl Into<String>) {
         let node = at.find(self.root);
         self.reading.wrong(node, at, what, remedy);
     }
 
-    fn range<T: Shown>(&mut self, at: &Trail<'_>, value: &T, lowest: T, highest: T) {
-        if *value < lowest || *value > highest {
-            let what = format!("{} is out of range", value.show());
-            self.wrong(at, what, format!("choose a value from `{}` to `{}`", lowest.show(), highest.show()));
-        }
+    fn range<T: Setting + PartialOrd>(&mut self, at: &Trail<'_>, value: &T, lowest: T, highest: T) {
+        self.reading.range(self.root, at, value, lowest, highest);
     }
 
-    fn at_most<T: Shown>(&mut self, at: &Trail<'_>, value: &T, bound: &T, bound_name: &str) {
-        if value > bound {
-            let what = format!("{} is more than `{bound_name}` ({})", value.show(), bound.show());
-            self.wrong(at, what, format!("choose at most `{}`, or raise `{bound_name}`", bound.show()));
-        }
+    fn at_most<T: Setting + PartialOrd>(&mut self, at: &Trail<'_>, value: &T, bound: &T, bound_name: &str) {
+        self.reading.at_most(self.root, at, value, bound, bound_name);
     }
 
     fn request_path(&mut self, at: &Trail<'_>, path: &str) {

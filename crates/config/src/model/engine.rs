@@ -1,14 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use serde_json::Value as Json;
-
 use super::Protection;
-use crate::{
-    reading::{Reading, Trail},
-    schema::Definitions,
-    setting::{Setting, all_defaults},
-    tree::Node,
-};
+use crate::setting::all_defaults;
 
 section! {
     /// The engine.
@@ -23,6 +16,8 @@ section! {
         cells: CellsConfig = all_defaults(),
         /// How operators and the dashboard reach the engine.
         api: ApiConfig = all_defaults(),
+        /// Experiments and drills.
+        drills: DrillsConfig = all_defaults(),
     }
 }
 
@@ -32,6 +27,16 @@ section! {
         /// Protections that this host may lack. When one is missing that is not named here, no cell is made. Can't change
         /// without a restart.
         accept_missing_protections: Vec<Protection> = Vec::new(),
+    }
+}
+
+section! {
+    /// Experiments and drills.
+    pub struct DrillsConfig {
+        /// Whether this engine may hurt cells and move traffic for experiments. By default it may not.
+        allowed: bool = false,
+        /// The files of experiments that begin by themselves, when their schedules say so.
+        experiments: Vec<PathBuf> = Vec::new(),
     }
 }
 

@@ -1,15 +1,9 @@
 use std::time::Duration;
 
 use forefend_domain::{Mode, Probability, Rate, Weight};
-use serde_json::Value as Json;
 
 use super::{DataRule, GiveBackRate};
-use crate::{
-    reading::{Reading, Trail},
-    schema::Definitions,
-    setting::{Setting, Share, all_defaults},
-    tree::Node,
-};
+use crate::setting::{Share, all_defaults};
 
 section! {
     /// How a service is protected. What is left out is set by the service's tier.
@@ -22,6 +16,8 @@ section! {
         trigger: TriggerConfig = all_defaults(),
         /// How a mirror earns traffic.
         canary: CanaryConfig = all_defaults(),
+        /// How a mirror is tried with a little real traffic while risk rises and is not yet acted on.
+        pre_test: PreTestConfig = all_defaults(),
         /// How traffic goes home.
         give_back: GiveBackConfig = all_defaults(),
         /// Relief of a primary that is overloaded but not failing. Left out: none.
@@ -77,6 +73,16 @@ section! {
         tolerated_harm: Option<Share>,
         /// At least so many requests were replayed and checked in warm-up.
         warm_requests: Option<u32>,
+    }
+}
+
+section! {
+    /// How a mirror is tried before it is needed. No shift; in mode `auto` only.
+    pub struct PreTestConfig {
+        /// At most this share of the cell's traffic, reached at `trigger.shift_at`. At most 10%; `0%` switches pre-tests off.
+        cap: Option<Weight>,
+        /// From this probability on, and then until it was lower for `give_back.healthy_for`. At most `trigger.shift_at`.
+        from: Option<Probability>,
     }
 }
 

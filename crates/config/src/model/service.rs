@@ -1,15 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{Family, MetricKind, RegionId, Tier, Weight};
-use serde_json::Value as Json;
 
 use super::{CellConfig, Limit, Listen, MirrorConfig, PolicyConfig, Protocol, Sticky};
-use crate::{
-    reading::{Reading, Trail},
-    schema::Definitions,
-    setting::{Setting, Share, Size, all_defaults},
-    tree::Node,
-};
+use crate::setting::{Share, Size, all_defaults};
 
 section! {
     /// A service: what its cells must keep, how requests reach them, how it is protected.

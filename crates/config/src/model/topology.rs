@@ -1,15 +1,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use forefend_domain::{BlueprintName, CellId, RegionId, ServiceId, Weight, ZoneId};
-use serde_json::Value as Json;
 
 use super::{ApiConfig, BlueprintConfig, DirectorConfig, EngineConfig, Role, ServiceConfig, Version};
-use crate::{
-    reading::{Reading, Trail},
-    schema::Definitions,
-    setting::{Setting, all_defaults},
-    tree::Node,
-};
+use crate::setting::all_defaults;
 
 section! {
     /// The whole file.

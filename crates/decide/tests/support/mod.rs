@@ -14,9 +14,9 @@ use forefend_decide::{
 use forefend_domain::{
     Basis, BlueprintHash, BlueprintName, Budgets, CanaryPolicy, Cell, CellHealth, CellId, CellRole, CellView,
     DataGateView, DataPolicy, Effect, EntryKind, Evidence, HealthScore, LeadTimeProfile, LifeState, Mode,
-    Objective, ObjectiveState, Passport, Policy, Prediction, Probability, Rate, RegionId, ReturnPolicy,
-    Service, ServiceId, ServiceView, ServiceWeights, Stage, StandbyPolicy, Tier, TimeToFailure, Timestamp,
-    TrafficView, TriggerPolicy, Weight, World, ZoneId,
+    Objective, ObjectiveState, Passport, Policy, PreTestPolicy, Prediction, Probability, Rate, RegionId,
+    ReturnPolicy, Service, ServiceId, ServiceView, ServiceWeights, Stage, StandbyPolicy, Tier, TimeToFailure,
+    Timestamp, TrafficView, TriggerPolicy, Weight, World, ZoneId,
 };
 
 /// One turn of the loop.
@@ -61,6 +61,8 @@ pub(crate) fn policy() -> Policy {
             tolerated_harm: 0.01,
             warm_requests: 20,
         },
+        // Stories of pre-tests switch them on; in the others what moves is a shift.
+        pre_test: PreTestPolicy { cap: Weight::ZERO, from: p(0.1) },
         give_back: ReturnPolicy { healthy_for: Duration::from_secs(2), bp_per_second: 2_000 },
         relief: None,
         standby: StandbyPolicy {
