@@ -20,6 +20,7 @@ use clap::Args;
 pub use caretaker::CaretakerArguments;
 pub(crate) use caretaker::attend;
 pub use figures::{ActFigures, Figures, Report};
+pub use script::configuration;
 
 /// What to show.
 #[derive(Debug, Clone, Args)]

@@ -79,13 +79,9 @@ pub(crate) const VICTIMS_DEPENDENCY: &str = "inventory-north-a";
 /// Who may set faults in the sample service.
 pub(crate) const CONTROL_TOKEN: &str = "demo-control-token";
 
-/// The configuration of the demo.
-pub(crate) fn configuration(
-    state_dir: &Path,
-    api: SocketAddr,
-    shop: SocketAddr,
-    inventory: SocketAddr,
-) -> String {
+/// The configuration of the demo: state directory, and where API, shop and inventory listen.
+#[must_use]
+pub fn configuration(state_dir: &Path, api: SocketAddr, shop: SocketAddr, inventory: SocketAddr) -> String {
     let state_dir = state_dir.display();
     format!(
         r#"# Written by `forefend demo`: two regions of a shop whose cells call an inventory in their own zone.

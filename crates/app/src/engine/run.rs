@@ -213,6 +213,10 @@ impl Engine {
                 tracing::warn!(who, ?command, why, "a drill's wish was refused");
             }
         }
+        self.tell_drills();
+    }
+
+    fn tell_drills(&self) {
         let views = self.drills.views();
         self.drill_views.send_if_modified(|told| {
             let changed = **told != views;
@@ -225,6 +229,8 @@ impl Engine {
 
     fn obey_drill(&mut self, request: DrillRequest) {
         let answer = self.drills.obey(&request.who, &request.command, &self.last);
+        // Before the answer: who begins a run and then looks for it must find it.
+        self.tell_drills();
         tracing::info!(who = request.who, ?answer, "a command for the drills");
         let _ = request.reply.send(answer);
     }

@@ -59,15 +59,15 @@ impl ServiceSeen {
             .collect();
         let rates: Option<Vec<f64>> = carrying.iter().map(|c| c.traffic.rate.map(Rate::get)).collect();
         let total = rates.filter(|rates| !rates.is_empty()).map(|rates| rates.iter().sum::<f64>());
-        let mut errors = Some(0.0);
-        for cell in carrying.iter().filter(|c| c.traffic.rate.is_some_and(|r| r.get() > 0.0)) {
-            let rate = cell.traffic.rate.map_or(0.0, Rate::get);
-            errors = errors.zip(cell.traffic.error_share).map(|(sum, share)| sum + share * rate);
-        }
+        // A cell with a small share of the traffic may have ended no request in an interval: that says nothing of errors, and
+        // the others speak for the service.
+        let answered = carrying.iter().filter_map(|c| Some((c.traffic.rate?.get(), c.traffic.error_share?)));
+        let (ended, bad) =
+            answered.fold((0.0, 0.0), |(ended, bad), (rate, share)| (ended + rate, bad + share * rate));
         let counts: Vec<_> = view.cells.values().filter_map(|c| c.traffic.since_last).collect();
         Self {
             at: Some(now),
-            error_share: total.zip(errors).filter(|(total, _)| *total > 0.0).map(|(total, bad)| bad / total),
+            error_share: (total.is_some() && ended > 0.0).then(|| bad / ended),
             p99: carrying.iter().filter_map(|c| c.traffic.p99).max(),
             rate: total.and_then(|total| Rate::per_second(total).ok()),
             requests: (!counts.is_empty()).then(|| counts.iter().map(|c| c.requests).sum()),
