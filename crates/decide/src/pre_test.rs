@@ -71,7 +71,7 @@ pub(crate) fn advance(scene: &Scene<'_>, taken: &BTreeSet<CellId>, decision: &mu
             decision.memory.pre_tests.insert(from, test);
             continue;
         }
-        match go_on(scene, &from, &mut test, &busy, room) {
+        match go_on(scene, &from, &mut test, &busy, room, &decision.memory) {
             Ok(share) => {
                 if share > test.share {
                     decision.explain(&from, "pre-test-grows", carries(&test.mirror, share, test.evidence));
@@ -147,6 +147,7 @@ fn go_on(
     test: &mut PreTestMemory,
     busy: &BTreeSet<CellId>,
     room: f64,
+    memory: &Memory,
 ) -> Result<Weight, End> {
     let policy = scene.policy();
     let broken_off = |why: &str| End::BrokenOff(why.to_owned());
@@ -185,7 +186,20 @@ fn go_on(
             shown(test.evidence)
         )));
     }
-    let Some(mirror) = fit(scene, cell, busy).into_iter().find(|m| m.cell.id == test.mirror) else {
+    let fit = fit(scene, cell, busy);
+    // Tried shall be who would take the shift: a cell that only stands by, once there is one, not one busy with its own.
+    let stands_by = |mirror: &CellId| scene.home_share(mirror) == 0.0;
+    if let Some(best) = fit.first().map(|m| &m.cell.id)
+        && stands_by(best)
+        && !stands_by(&test.mirror)
+        && may_be_tried(memory, best, scene.world.now)
+    {
+        return Err(End::Calm(format!(
+            "{best} stands by now and is tried instead; {}",
+            shown(test.evidence)
+        )));
+    }
+    let Some(mirror) = fit.into_iter().find(|m| m.cell.id == test.mirror) else {
         return Err(End::BrokenOff(format!("{} is not fit to take traffic any more", test.mirror)));
     };
     match granted(scene, cell, mirror, test, room) {
@@ -225,10 +239,14 @@ fn begin(
             test.share = granted(scene, cell, mirror, &test, room);
             (test.share > Weight::ZERO).then_some(test)
         })
-        .filter(|test| {
-            let until = memory.cells.get(&test.mirror).and_then(|m| m.untested_until);
-            until.is_none_or(|until| now >= until)
-        })
+        .filter(|test| may_be_tried(memory, &test.mirror, now))
+}
+
+/// Whether nothing went wrong with a test of this mirror a short while ago.
+fn may_be_tried(memory: &Memory, mirror: &CellId, now: Timestamp) -> bool {
+    let mem = memory.cells.get(mirror);
+    let until = mem.and_then(|m| m.untested_until).max(mem.and_then(|m| m.distrusted_until));
+    until.is_none_or(|until| now >= until)
 }
 
 /// Whether the policy lets anything be tried at all: nothing moves by itself in modes observe and approve, nor where no shift might.

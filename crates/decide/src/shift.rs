@@ -1,6 +1,9 @@
 //! One shift: how much of a cell's traffic may be away now, and who takes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use forefend_domain::{
     CellHealth, CellId, CellView, EntryKind, ObjectiveState, ServiceWeights, ShiftReason, Weight,
@@ -94,7 +97,7 @@ pub(crate) fn advance(
     let target_share = bound.share.min(possible);
     let mut target = Weight::from_share_floor(target_share);
     if outbound && shift.reason == ShiftReason::Predicted {
-        target = step_below(scene, &shift, target);
+        target = step_below(scene, &shift, home, target);
     }
     if scene.has_failed(from) {
         // Whatever brought the traffic away, a cell that has failed gets none of it back.
@@ -299,7 +302,8 @@ fn allowed_shares(
     let wanted = desire.share() * home;
     // Mirrors that already carry come first, so that a better one turning up doesn't move users a second time.
     let mut order: Vec<&&CellView> = fit.iter().collect();
-    order.sort_by_key(|m| !shift.mirrors.contains_key(&m.cell.id));
+    // Of two that do, who has shown more: it may be given more, and the other can catch up.
+    order.sort_by_key(|m| Reverse(shift.mirrors.get(&m.cell.id).map(|seen| seen.requests)));
     // While no rates are seen nobody knows whether another mirror is needed, and so none joins.
     let no_rates = mirrors::service_rate_per_s(scene.service).is_none();
     let mut allowed: Vec<Allowed> = Vec::new();
@@ -428,12 +432,20 @@ fn bound_growth(
     bound.at_most(left.max(held.share()), "budget");
 }
 
-/// The largest step that is at most `weight`, or zero when even the first is more. What a pre-test had is a step too, so that the
-/// shift never begins with a step back.
-fn step_below(scene: &Scene<'_>, shift: &ShiftMemory, weight: Weight) -> Weight {
+/// Shares of a service are read back in whole basis points on two levels: each may be off by so much, as a share of the service.
+const SMALLEST_SEEN: f64 = 3.0 / 10_000.0;
+
+/// The largest step that is at most `weight`, or zero when even the first is more; never more than one step beyond what was
+/// seen to have moved, however much was earned beforehand: a mirror that gets most of the traffic at a stroke shows how it
+/// bears that only when everybody is there. What a pre-test had is a step too, so that the shift never begins with a step
+/// back.
+fn step_below(scene: &Scene<'_>, shift: &ShiftMemory, home: f64, weight: Weight) -> Weight {
     let canary = &scene.policy().canary;
-    let steps = [&shift.head_start, &canary.first].into_iter().chain(&canary.steps);
-    steps.filter(|step| **step <= weight).max().copied().unwrap_or(Weight::ZERO)
+    let steps = || [&shift.head_start, &canary.first].into_iter().chain(&canary.steps);
+    // Of a small home share the weights' whole basis points show less than was asked for: that counts as reached.
+    let seen = shift.moved.saturating_add(Weight::from_share(SMALLEST_SEEN / home));
+    let next = steps().filter(|step| **step > seen).min().copied().unwrap_or(Weight::FULL);
+    steps().filter(|step| **step <= weight.min(next)).max().copied().unwrap_or(Weight::ZERO)
 }
 
 fn announce(id: &CellId, shift: &ShiftMemory, target: Weight, decision: &mut Decision) {

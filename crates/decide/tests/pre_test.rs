@@ -582,3 +582,40 @@ fn a_primary_can_be_the_mirror_and_its_own_users_stay() {
     story.seconds(1);
     assert!(close(story.share("south"), 0.505) && close(story.share("north"), 0.495));
 }
+
+#[test]
+fn a_standby_that_becomes_ready_is_tried_in_place_of_a_busy_primary() {
+    let mut story = trying();
+    story.at("spare").parked = true;
+    rises(&mut story, "north", RISING);
+    story.tick();
+    assert_eq!(story.memory.pre_tests["north"].mirror, id("south"), "the one that can be tried at once");
+    story.at("spare").parked = false;
+    story.until("the standby is tried", |s| s.memory.pre_tests["north"].mirror == id("spare"));
+    assert!(close(story.share("south"), 0.5), "nobody's users are left at the primary: {}", story.share("south"));
+    assert!(story.share("spare") > 0.0);
+    // Once: the standby is not left again for another.
+    story.seconds(10);
+    assert_eq!(story.memory.pre_tests["north"].mirror, id("spare"));
+    assert_eq!(story.times_said("north", "pre-test-begins"), 2);
+}
+
+#[test]
+fn however_much_was_earned_a_shift_goes_step_by_step() {
+    let mut story = trying();
+    rises(&mut story, "north", 0.59);
+    story.seconds(60);
+    let earned = story.memory.pre_tests["north"].evidence.requests;
+    assert!(earned > 150, "enough for half of the service, which is all that it has: {earned}");
+    story.failure_is_foreseen("north", SOON_S);
+    let steps: Vec<Weight> = story.world.services["shop"].service.policy.canary.steps.clone();
+    let mut targets: Vec<Weight> = Vec::new();
+    story.until("all of it is away", |s| {
+        targets.extend(s.memory.shifts.get(&id("north")).map(|shift| shift.target));
+        s.share("north") == 0.0
+    });
+    targets.dedup();
+    targets.retain(|target| *target > bp(100));
+    let wanted: Vec<Weight> = steps.into_iter().filter(|step| *step > bp(100)).collect();
+    assert_eq!(targets, wanted, "each step is seen before the next");
+}

@@ -92,6 +92,8 @@ struct Scene<'a> {
 #[derive(Debug, Default)]
 struct Seen {
     shifted: bool,
+    pre_tested: u64,
+    pre_test_bp: u32,
     failed_since: Option<Timestamp>,
     lead_time_s: Option<f64>,
     mirror_bp: u32,
@@ -126,6 +128,8 @@ impl Scene<'_> {
             executed_twice: self.stage.executed_twice(self.act.letter())?,
             p99_ms: met.p99_ms(),
             lead_time_s: seen.lead_time_s.filter(|lead| *lead > 0.0),
+            pre_tested: seen.pre_tested,
+            pre_test_bp: seen.pre_test_bp,
             shifted: seen.shifted,
             returned: seen.shifted && seen.at_home,
             final_weight_bp: seen.mirror_bp,
@@ -208,7 +212,13 @@ impl Scene<'_> {
         let snapshot = self.stage.snapshot().await?;
         let Some(shop) = shop_of(&snapshot) else { return Ok(()) };
         seen.mirror_bp = mirror_bp(shop);
-        seen.shifted |= seen.mirror_bp > 0 || snapshot.shifts.iter().any(|s| s.moved.bp() > 0);
+        seen.shifted |= snapshot.shifts.iter().any(|s| s.moved.bp() > 0);
+        if !seen.shifted {
+            for test in &snapshot.pre_tests {
+                seen.pre_tested = seen.pre_tested.max(test.evidence.requests);
+                seen.pre_test_bp = seen.pre_test_bp.max(test.share.bp());
+            }
+        }
         seen.at_home = snapshot.shifts.is_empty() && is_home(shop);
         seen.rested = shop
             .cells

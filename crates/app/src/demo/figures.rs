@@ -17,7 +17,11 @@ pub struct Figures {
     pub p99_ms: f64,
     /// Seconds from the whole of the traffic being away to the start of the failure; `None`: no failure, or it came first.
     pub lead_time_s: Option<f64>,
-    /// Whether traffic moved to the mirror.
+    /// Requests of users that the mirror had answered in pre-tests when the shift began, or at most if none began.
+    pub pre_tested: u64,
+    /// The largest share of the cell's traffic that a pre-test had, in basis points.
+    pub pre_test_bp: u32,
+    /// Whether traffic was shifted to the mirror; a pre-test is no shift.
     pub shifted: bool,
     /// Whether all of it went home again.
     pub returned: bool,
@@ -48,7 +52,7 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = format!(
-            "\n{:16} {:11} {:>9} {:>7} {:>6} {:>6} {:>8} {:>9} {:>8} {:>9}\n",
+            "\n{:16} {:11} {:>9} {:>7} {:>6} {:>6} {:>8} {:>9} {:>7} {:>8} {:>9}\n",
             "ACT",
             "PREDICTION",
             "REQUESTS",
@@ -57,6 +61,7 @@ impl Report {
             "TWICE",
             "P99 ms",
             "LEAD s",
+            "TRIED",
             "SHIFTED",
             "RETURNED"
         );
@@ -66,13 +71,14 @@ impl Report {
                 let lead = f.lead_time_s.map_or("–".to_owned(), |s| format!("{s:.1}"));
                 let yes = |b: bool| if b { "yes" } else { "no" };
                 out.push_str(&format!(
-                    "{:16} {how:11} {:>9} {:>7} {:>6} {:>6} {:>8.1} {lead:>9} {:>8} {:>9}\n",
+                    "{:16} {how:11} {:>9} {:>7} {:>6} {:>6} {:>8.1} {lead:>9} {:>7} {:>8} {:>9}\n",
                     act.name,
                     f.requests,
                     f.failed,
                     f.slow,
                     f.executed_twice,
                     f.p99_ms,
+                    f.pre_tested,
                     yes(f.shifted),
                     yes(f.returned),
                 ));
