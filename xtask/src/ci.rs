@@ -67,6 +67,7 @@ pub(crate) fn test() -> Result<()> {
         Phase::cargo("tests", tests),
         Phase::cargo("doc tests", &["test", "--workspace", "--doc"]),
         Phase::call("simulation", crate::sim::ci),
+        Phase::call("corpus", crate::corpus::ci),
     ])
 }
 

@@ -592,7 +592,11 @@ fn a_standby_that_becomes_ready_is_tried_in_place_of_a_busy_primary() {
     assert_eq!(story.memory.pre_tests["north"].mirror, id("south"), "the one that can be tried at once");
     story.at("spare").parked = false;
     story.until("the standby is tried", |s| s.memory.pre_tests["north"].mirror == id("spare"));
-    assert!(close(story.share("south"), 0.5), "nobody's users are left at the primary: {}", story.share("south"));
+    assert!(
+        close(story.share("south"), 0.5),
+        "nobody's users are left at the primary: {}",
+        story.share("south")
+    );
     assert!(story.share("spare") > 0.0);
     // Once: the standby is not left again for another.
     story.seconds(10);

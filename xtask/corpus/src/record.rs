@@ -50,6 +50,9 @@ pub(crate) struct RecordArguments {
     /// Episodes at once.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=40))]
     jobs: u8,
+    /// Fail when less than this share of the episodes, in percent, came out as meant.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    as_meant: u8,
     /// Set by the recorder when it starts itself in a world of its own.
     #[arg(long, hide = true)]
     inside: bool,
@@ -136,7 +139,19 @@ fn inside(arguments: &RecordArguments) -> Result<()> {
     };
     table::write(&out, &recordings, &about)?;
     println!("written to {}", out.display());
+    let meant = recordings.iter().filter(|r| is_as_meant(r)).count();
+    println!("{meant} of {} came out as meant", recordings.len());
+    ensure!(
+        meant * 100 >= recordings.len() * usize::from(arguments.as_meant),
+        "{meant} of {} episodes came out as meant, not {}%",
+        recordings.len(),
+        arguments.as_meant
+    );
     Ok(())
+}
+
+fn is_as_meant(recording: &Recording) -> bool {
+    recording.failed_step.is_some() == (recording.spec.kind.class() != Class::Healthy)
 }
 
 /// What workers share.
