@@ -241,6 +241,40 @@ impl Fault {
         }
     }
 
+    /// What of a cell it works on, where a second fault at the same time would take the first one's doing for the cell's own and
+    /// put that back; `None`: any number may work side by side.
+    #[must_use]
+    pub(crate) fn works_on(&self) -> Option<String> {
+        match self {
+            Self::Kill
+            | Self::CpuBurn { .. }
+            | Self::NoisyNeighbour { .. }
+            | Self::ConnectionExhaustion { .. }
+            | Self::LogStorm { .. } => None,
+            Self::Latency { .. } | Self::ErrorRate { .. } | Self::Resets { .. } | Self::Bandwidth { .. } => {
+                Some("connections to it".to_owned())
+            }
+            Self::SlowDependency { dependency, .. } | Self::FailingDependency { dependency, .. } => {
+                Some(format!("connections to {dependency}"))
+            }
+            Self::MemoryLeak { .. } => Some("memory-leak".to_owned()),
+            Self::Stop
+            | Self::Freeze
+            | Self::CpuQuota { .. }
+            | Self::MemoryLimit { .. }
+            | Self::DiskFull { .. }
+            | Self::SlowDisk { .. }
+            | Self::ReadOnlyDisk { .. }
+            | Self::FdExhaustion { .. }
+            | Self::ThreadExhaustion { .. }
+            | Self::Loss { .. }
+            | Self::Partition
+            | Self::DnsFailure { .. }
+            | Self::ClockSkew { .. }
+            | Self::CertificateExpiry { .. } => Some(self.kind().to_owned()),
+        }
+    }
+
     /// Whether what it causes can be foreseen, given how its level goes.
     #[must_use]
     pub fn foresight(&self, ramp: Ramp) -> Foresight {

@@ -1,8 +1,10 @@
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write},
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -25,6 +27,9 @@ pub struct Lease {
     pub cell: CellId,
     /// The kind of fault.
     pub fault: String,
+    /// What of the cell it works on, for itself alone; `None`: others may work beside it.
+    #[serde(default)]
+    pub works_on: Option<String>,
     /// The uptime of the machine that times count from.
     pub boot_id: String,
     /// Milliseconds since boot, sleep included.
@@ -88,13 +93,21 @@ pub struct Swept {
     pub held: usize,
 }
 
-/// The directory of leases. Changes are made under a lock that dies with who holds it.
+/// The directory of leases. Each is changed under a lock of its own that dies with who holds it.
 #[derive(Debug, Clone)]
 pub struct LeaseBook {
     dir: PathBuf,
     /// The program that carries out what needs a process of its own.
     program: PathBuf,
     boot_id: String,
+}
+
+/// What became of one lease.
+enum One {
+    Gone,
+    Held,
+    Undone(&'static str),
+    Failed(String),
 }
 
 const SUFFIX: &str = ".lease";
@@ -134,8 +147,8 @@ impl LeaseBook {
     pub(crate) fn take(
         &self,
         id: &str,
-        cell: &CellId,
-        fault: &str,
+        (cell, fault): (&CellId, &str),
+        works_on: Option<String>,
         undo: Vec<Undo>,
         ttl: Duration,
     ) -> Result<(), LeaseError> {
@@ -148,12 +161,13 @@ impl LeaseBook {
             owner,
             cell: cell.clone(),
             fault: fault.to_owned(),
+            works_on,
             boot_id: self.boot_id.clone(),
             begun_ms: now,
             expires_ms: now + ttl.as_millis() as u64,
             undo,
         };
-        let _lock = self.lock()?;
+        let _lock = self.lock(id)?;
         self.write(&lease)
     }
 
@@ -163,7 +177,7 @@ impl LeaseBook {
         id: &str,
         act: impl FnOnce(&mut Vec<Undo>, &dyn Fn(&[Undo]) -> Result<(), LeaseError>) -> T,
     ) -> Result<T, LeaseError> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(id)?;
         let mut lease = self.held(id)?;
         let mut undo = std::mem::take(&mut lease.undo);
         let known = undo.clone();
@@ -175,9 +189,17 @@ impl LeaseBook {
         Ok(result)
     }
 
-    /// Keeps a lease for another `ttl`.
+    /// Keeps a lease for another `ttl`. One that somebody works on is left for the next time: who renews many must not wait
+    /// for one.
     pub(crate) fn renew(&self, id: &str, ttl: Duration) -> Result<(), LeaseError> {
-        let _lock = self.lock()?;
+        let path = self.lock_path(id);
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|source| book("can't lock", &path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(source)) => return Err(book("can't lock", &path, source)),
+        }
         let mut lease = self.held(id)?;
         lease.expires_ms = now_ms() + ttl.as_millis() as u64;
         self.write(&lease)
@@ -185,7 +207,11 @@ impl LeaseBook {
 
     fn held(&self, id: &str) -> Result<Lease, LeaseError> {
         let lost = || LeaseError::Lost(id.to_owned());
-        let lease = self.read(&self.path(id)).ok_or_else(lost)?;
+        let Some(lease) = self.read(&self.path(id)) else {
+            // Asking made the lock anew.
+            let _ = fs::remove_file(self.lock_path(id));
+            return Err(lost());
+        };
         if lease.lapsed(&self.boot_id, now_ms()).is_some() { Err(lost()) } else { Ok(lease) }
     }
 
@@ -194,10 +220,13 @@ impl LeaseBook {
     /// # Errors
     /// [`LeaseError::NotUndone`], and then the lease stays.
     pub fn undo(&self, id: &str) -> Result<(), LeaseError> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(id)?;
         match self.read(&self.path(id)) {
             Some(lease) => self.undo_locked(&lease),
-            None => Ok(()),
+            None => {
+                let _ = fs::remove_file(self.lock_path(id));
+                Ok(())
+            }
         }
     }
 
@@ -214,37 +243,61 @@ impl LeaseBook {
             return Err(LeaseError::NotUndone { id: lease.id.clone(), failed });
         }
         let path = self.path(&lease.id);
-        fs::remove_file(&path).map_err(|source| book("can't remove", &path, source))
+        fs::remove_file(&path).map_err(|source| book("can't remove", &path, source))?;
+        // Whoever waits for it finds no lease then. Names are never used again.
+        let _ = fs::remove_file(self.lock_path(&lease.id));
+        Ok(())
     }
 
     /// Undoes every lease that nobody holds any more, and those that `or_if` picks.
     ///
     /// # Errors
     /// When the directory can't be read or locked. What could not be undone is told in [`Swept::failed`].
-    pub fn sweep(&self, or_if: impl Fn(&Lease) -> bool) -> Result<Swept, LeaseError> {
-        let mut swept = Swept::default();
-        // Looked at without the lock first: a book without lapsed leases costs nobody anything.
-        for lease in self.leases()? {
-            let due = |lease: &Lease| match lease.lapsed(&self.boot_id, now_ms()) {
-                None if or_if(lease) => Some("it was asked for"),
-                lapsed => lapsed,
-            };
-            if due(&lease).is_none() {
-                swept.held += 1;
-                continue;
-            }
-            let _lock = self.lock()?;
-            let Some(lease) = self.read(&self.path(&lease.id)) else { continue };
-            let Some(why) = due(&lease) else {
-                swept.held += 1;
-                continue;
-            };
-            match self.undo_locked(&lease) {
-                Ok(()) => swept.undone.push((lease.id, why.to_owned())),
-                Err(e) => swept.failed.push((lease.id, e.to_string())),
+    pub fn sweep(&self, or_if: impl Fn(&Lease) -> bool + Sync) -> Result<Swept, LeaseError> {
+        let due = |lease: &Lease| match lease.lapsed(&self.boot_id, now_ms()) {
+            None if or_if(lease) => Some("it was asked for"),
+            lapsed => lapsed,
+        };
+        let due = &due;
+        // Looked at without a lock first: a book without lapsed leases costs nobody anything.
+        let (lapsed, held): (Vec<Lease>, Vec<Lease>) =
+            self.leases()?.into_iter().partition(|lease| due(lease).is_some());
+        let mut swept = Swept { held: held.len(), ..Swept::default() };
+        // Side by side: a hop takes a while to let go, and the other faults must not last as long.
+        let looked = thread::scope(|scope| {
+            let tasks: Vec<_> =
+                lapsed.iter().map(|lease| scope.spawn(move || self.sweep_one(lease, due))).collect();
+            tasks
+                .into_iter()
+                .map(|task| task.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect::<Vec<_>>()
+        });
+        for (lease, what) in lapsed.into_iter().zip(looked) {
+            match what? {
+                One::Gone => {}
+                One::Held => swept.held += 1,
+                One::Undone(why) => swept.undone.push((lease.id, why.to_owned())),
+                One::Failed(why) => swept.failed.push((lease.id, why)),
             }
         }
         Ok(swept)
+    }
+
+    fn sweep_one(
+        &self,
+        lease: &Lease,
+        due: &(impl Fn(&Lease) -> Option<&'static str> + Sync),
+    ) -> Result<One, LeaseError> {
+        let _lock = self.lock(&lease.id)?;
+        let Some(lease) = self.read(&self.path(&lease.id)) else {
+            let _ = fs::remove_file(self.lock_path(&lease.id));
+            return Ok(One::Gone);
+        };
+        let Some(why) = due(&lease) else { return Ok(One::Held) };
+        Ok(match self.undo_locked(&lease) {
+            Ok(()) => One::Undone(why),
+            Err(e) => One::Failed(e.to_string()),
+        })
     }
 
     /// All leases, in order of their names.
@@ -261,6 +314,10 @@ impl LeaseBook {
 
     fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}{SUFFIX}"))
+    }
+
+    fn lock_path(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.lock"))
     }
 
     fn read(&self, path: &Path) -> Option<Lease> {
@@ -282,8 +339,9 @@ impl LeaseBook {
         write().map_err(|source| book("can't write", &path, source))
     }
 
-    fn lock(&self) -> Result<File, LeaseError> {
-        let path = self.dir.join("lock");
+    /// One for each lease: undoing takes seconds where a hop lets go, and others must be renewed meanwhile.
+    fn lock(&self, id: &str) -> Result<File, LeaseError> {
+        let path = self.lock_path(id);
         let lock = || {
             let file = File::options().create(true).truncate(false).write(true).open(&path)?;
             file.lock()?;
@@ -323,7 +381,7 @@ mod tests {
         fs::write(&knob, "as it was").unwrap();
         let id = book.new_id();
         let undo = vec![Undo::Write { path: knob.clone(), value: "as it was".into() }];
-        book.take(&id, &cell(), "cpu-quota", undo, Duration::from_secs(60)).unwrap();
+        book.take(&id, (&cell(), "cpu-quota"), None, undo, Duration::from_secs(60)).unwrap();
         book.under(&id, |_, _| fs::write(&knob, "changed").unwrap()).unwrap();
         assert_eq!(book.sweep(|_| false).unwrap(), Swept { held: 1, ..Swept::default() });
         assert_eq!(fs::read_to_string(&knob).unwrap(), "changed");
@@ -338,7 +396,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let book = book_in(dir.path());
         let id = book.new_id();
-        book.take(&id, &cell(), "stop", vec![], Duration::ZERO).unwrap();
+        book.take(&id, (&cell(), "stop"), None, vec![], Duration::ZERO).unwrap();
         let acted = book.under(&id, |_, _| ());
         assert!(matches!(acted, Err(LeaseError::Lost(_))), "{acted:?}");
         assert!(matches!(book.renew(&id, Duration::from_secs(60)), Err(LeaseError::Lost(_))));
@@ -350,7 +408,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let book = book_in(dir.path());
         for (id, owner_gone, other_boot) in [("a", true, false), ("b", false, true), ("c", false, false)] {
-            book.take(id, &cell(), "stop", vec![], Duration::from_secs(60)).unwrap();
+            book.take(id, (&cell(), "stop"), None, vec![], Duration::from_secs(60)).unwrap();
             let mut lease = book.read(&book.path(id)).unwrap();
             if owner_gone {
                 lease.owner.start_time += 1;
@@ -366,13 +424,31 @@ mod tests {
     }
 
     #[test]
+    fn who_works_on_one_lease_holds_no_other_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = book_in(dir.path());
+        for id in ["a", "b"] {
+            book.take(id, (&cell(), "latency"), None, vec![], Duration::from_secs(60)).unwrap();
+        }
+        book.under("a", |_, _| {
+            book.renew("b", Duration::from_secs(60)).unwrap();
+            book.renew("a", Duration::from_secs(60)).unwrap();
+            book.undo("b").unwrap();
+        })
+        .unwrap();
+        book.undo("a").unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
     fn what_can_not_be_undone_is_kept_and_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let book = book_in(&dir.path().join("leases"));
         let blocked = dir.path().join("directory");
         fs::create_dir(&blocked).unwrap();
         let undo = vec![Undo::Remove { path: blocked.clone() }];
-        book.take("a", &cell(), "disk-full", undo, Duration::ZERO).unwrap();
+        book.take("a", (&cell(), "disk-full"), None, undo, Duration::ZERO).unwrap();
         assert_eq!(book.sweep(|_| false).unwrap().failed.len(), 1);
         fs::remove_dir(&blocked).unwrap();
         assert_eq!(book.sweep(|_| false).unwrap().undone.len(), 1);
@@ -390,7 +466,7 @@ mod tests {
             Undo::Write { path: knob.clone(), value: "old machine".into() },
             Undo::Remove { path: filler.clone() },
         ];
-        book.take("a", &cell(), "disk-full", undo, Duration::from_secs(60)).unwrap();
+        book.take("a", (&cell(), "disk-full"), None, undo, Duration::from_secs(60)).unwrap();
         let mut lease = book.read(&book.path("a")).unwrap();
         lease.boot_id.push('x');
         book.write(&lease).unwrap();

@@ -32,4 +32,4 @@ pub use lease::{Lease, LeaseBook, LeaseError, Swept};
 pub use proc::ProcessId;
 pub use ramp::Ramp;
 pub use target::Target;
-pub use undo::Undo;
+pub use undo::{FileLimit, Undo};

@@ -29,10 +29,10 @@ pub enum Undo {
         /// What it held.
         value: String,
     },
-    /// Let processes go on.
+    /// Let processes and their descendants go on.
     Resume {
-        /// Their root.
-        process: ProcessId,
+        /// Those that there were; a parent may have died since and left its children stopped.
+        processes: Vec<ProcessId>,
     },
     /// End a helper process. It is asked first and has `grace_ms` to let go of what passes through it.
     End {
@@ -41,14 +41,10 @@ pub enum Undo {
         /// Milliseconds until it is killed.
         grace_ms: u64,
     },
-    /// Put back the limit on open files of a process and its descendants.
-    FileLimit {
-        /// Which.
-        process: ProcessId,
-        /// Soft limit.
-        soft: u64,
-        /// Hard limit.
-        hard: u64,
+    /// Put back the limits on open files. Descendants that were started since have what the first of them had.
+    FileLimits {
+        /// What each had, its root first.
+        had: Vec<FileLimit>,
     },
     /// Put back how readily the kernel kills a process when memory runs out.
     OomScore {
@@ -122,26 +118,14 @@ impl Undo {
     pub(crate) fn carry_out(&self, program: &Path) -> io::Result<()> {
         match self {
             Self::Write { path, value } => gone_is_fine(fs::write(path, value), path),
-            Self::Resume { process } => {
-                for process in process.tree() {
+            Self::Resume { processes } => {
+                for process in processes.iter().flat_map(|process| process.tree()) {
                     process.signal(Signal::CONT)?;
                 }
                 Ok(())
             }
             Self::End { process, grace_ms } => end(*process, Duration::from_millis(*grace_ms)),
-            Self::FileLimit { process, soft, hard } => {
-                for process in process.tree() {
-                    if process.file_limit().is_some_and(|limit| limit != (*soft, *hard)) {
-                        let set = Once::FileLimit { process, soft: *soft, hard: *hard };
-                        if let Err(e) = once::run(program, &set)
-                            && process.is_alive()
-                        {
-                            return Err(e);
-                        }
-                    }
-                }
-                Ok(())
-            }
+            Self::FileLimits { had } => put_limits_back(had, program),
             Self::OomScore { process, value } => {
                 if !process.is_alive() {
                     return Ok(());
@@ -168,6 +152,35 @@ impl Undo {
             },
         }
     }
+}
+
+/// What a process had as its limit on open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLimit {
+    /// Which process.
+    pub process: ProcessId,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+fn put_limits_back(had: &[FileLimit], program: &Path) -> io::Result<()> {
+    let Some(first) = had.first() else { return Ok(()) };
+    let known = |process: ProcessId| had.iter().find(|limit| limit.process == process);
+    let since = first.process.tree().into_iter().filter(|process| known(*process).is_none());
+    let since = since.map(|process| FileLimit { process, ..*first });
+    for FileLimit { process, soft, hard } in had.iter().copied().chain(since) {
+        if process.file_limit().is_none_or(|limit| limit == (soft, hard)) {
+            continue;
+        }
+        if let Err(e) = once::run(program, &Once::FileLimit { process, soft, hard })
+            && process.is_alive()
+        {
+            return Err(e);
+        }
+    }
+    Ok(())
 }
 
 fn gone_is_fine(result: io::Result<()>, path: &Path) -> io::Result<()> {

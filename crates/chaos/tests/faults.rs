@@ -257,6 +257,12 @@ fn what_would_hit_others_or_can_not_be_done_is_refused() {
     assert!(said.contains("control group"), "{said}");
     let nobody = Target { pid: i32::MAX - 1, ..target.clone() };
     assert!(refused(Fault::Stop, &nobody).contains("is not running"));
+    // A second one would take the first one's doing for the cell's own, and put that back.
+    let first = injector.begin(&Fault::CpuQuota { cores: 0.5 }, target).unwrap();
+    let said = refused(Fault::CpuQuota { cores: 0.1 }, target);
+    assert!(said.contains("cpu-quota is on at") && said.contains("end it first"), "{said}");
+    first.end().unwrap();
+    injector.begin(&Fault::CpuQuota { cores: 0.1 }, target).unwrap().end().unwrap();
     let nowhere = Target { address: None, ..target.clone() };
     assert!(refused(Fault::Partition, &nowhere).contains("name its `address`"));
     assert!(LeaseBook::open(&leases, Path::new(PROGRAM)).unwrap().leases().unwrap().is_empty());

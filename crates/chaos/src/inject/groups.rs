@@ -244,7 +244,12 @@ impl Actuator for Helped {
     }
 
     fn set(&mut self, level: f64) -> io::Result<()> {
-        self.helper.level(level)
+        self.helper.level(level).map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => io::Error::other(
+                "its helper process has ended; with no memory left the kernel may have taken it when nothing of the cell was left",
+            ),
+            _ => e,
+        })
     }
 }
 

@@ -190,6 +190,17 @@ impl Injector {
         let gone = || InjectError::Gone { cell: target.cell.to_string(), pid: target.pid };
         let process = ProcessId::of(target.pid).ok_or_else(gone)?;
         let book = &self.shared.book;
+        let works_on = fault.works_on();
+        if works_on.is_some() {
+            let same = book.leases()?.into_iter().find(|l| l.cell == target.cell && l.works_on == works_on);
+            if let Some(other) = same {
+                return Err(InjectError::Unsupported {
+                    fault: fault.kind(),
+                    why: format!("{} is on at {} already and works on the same", other.fault, target.cell),
+                    remedy: "end it first",
+                });
+            }
+        }
         let lease = book.new_id();
         let scene = Scene {
             fault: fault.kind(),
@@ -200,7 +211,7 @@ impl Injector {
             ttl: self.shared.ttl,
         };
         let Prepared { undo, mut actuator } = prepare(fault, &scene)?;
-        book.take(&lease, &target.cell, fault.kind(), undo, self.shared.ttl)?;
+        book.take(&lease, (&target.cell, fault.kind()), works_on, undo, self.shared.ttl)?;
         let begun = book.under(&lease, |_, _| actuator.begin());
         let running = Arc::new(Running {
             lease,
@@ -252,8 +263,10 @@ impl Shared {
                 } else if self.book.renew(&one.lease, self.ttl).is_err() {
                     self.forget(&one);
                 } else {
-                    // What can't be kept runs out by itself, which is the safe side.
-                    let _ = locked(&one.actuator).keep(self.ttl);
+                    // Under the lease, or what is just being undone would be begun anew. What can't be kept runs out by
+                    // itself, which is the safe side.
+                    let mut actuator = locked(&one.actuator);
+                    let _ = self.book.under(&one.lease, |_, _| actuator.keep(self.ttl));
                 }
             }
         }

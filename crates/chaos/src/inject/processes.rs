@@ -7,6 +7,7 @@ use crate::{
     Undo,
     helper::once::{self, Once},
     proc::ProcessId,
+    undo::FileLimit,
 };
 
 /// Where a fault is either on or off, from this level on it is on.
@@ -48,7 +49,10 @@ impl Actuator for Stop {
 }
 
 pub(super) fn stop(scene: &Scene<'_>) -> Prepared {
-    Prepared { undo: vec![Undo::Resume { process: scene.process }], actuator: Box::new(Stop(scene.process)) }
+    Prepared {
+        undo: vec![Undo::Resume { processes: scene.process.tree() }],
+        actuator: Box::new(Stop(scene.process)),
+    }
 }
 
 /// A process whose limit is lowered, with what it had and how many files it had open.
@@ -94,8 +98,8 @@ pub(super) fn files(scene: &Scene<'_>, leave: u32) -> Prepared {
             Some(Lowered { process, soft, hard, open: process.open_files() as u64, now: soft })
         })
         .collect();
-    let undo =
-        lowered.iter().map(|l| Undo::FileLimit { process: l.process, soft: l.soft, hard: l.hard }).collect();
+    let had = lowered.iter().map(|l| FileLimit { process: l.process, soft: l.soft, hard: l.hard }).collect();
+    let undo = vec![Undo::FileLimits { had }];
     let actuator = Files { program: scene.program.to_owned(), leave: u64::from(leave), lowered };
     Prepared { undo, actuator: Box::new(actuator) }
 }

@@ -107,8 +107,10 @@ impl Injections {
                 }
             }
         }
-        actions.extend(over.iter().filter_map(|id| self.end(id, now)));
-        actions
+        // First what is over, for what begins now may work on the same.
+        let mut all: Vec<Action> = over.iter().filter_map(|id| self.end(id, now)).collect();
+        all.append(&mut actions);
+        all
     }
 
     /// Undoes everything that is in effect.
@@ -161,8 +163,10 @@ impl Injections {
 
 #[cfg(test)]
 mod tests {
+    use forefend_config::Share;
+
     use super::*;
-    use crate::experiment::parse;
+    use crate::{Fault, Ramp, experiment::parse};
 
     #[test]
     fn what_was_ended_never_begins_again() {
@@ -174,5 +178,23 @@ mod tests {
         assert_eq!(injections.step(began).len(), 1);
         assert_eq!(injections.end_all(began).len(), 1);
         assert!(injections.step(began + Duration::from_secs(1)).is_empty());
+    }
+
+    #[test]
+    fn what_is_over_is_undone_before_the_next_begins() {
+        let seconds = Duration::from_secs;
+        let entry = |after: u64| FaultEntry {
+            fault: Fault::CpuQuota { cores: 0.5 },
+            ramp: Ramp::Step,
+            intensity: Share::percent(100.0),
+            after: seconds(after),
+            lasts: seconds(10),
+        };
+        let begun = Timestamp::from_unix_ms(1_000_000);
+        let cell = CellId::new("shop-1").unwrap();
+        let mut injections = Injections::new(vec![entry(0), entry(10)], vec![cell], begun);
+        assert!(matches!(injections.step(begun)[..], [Action::Apply { .. }]));
+        let both = injections.step(begun + seconds(10));
+        assert!(matches!(both[..], [Action::Undo { .. }, Action::Apply { .. }]), "{both:?}");
     }
 }
