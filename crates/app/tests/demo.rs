@@ -156,13 +156,15 @@ fn is_the_report(out: &str) {
         "executed_twice",
         "p99_ms",
         "lead_time_s",
+        "pre_tested",
+        "pre_test_bp",
         "shifted",
         "returned",
         "final_weight_bp",
     ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
-    assert_eq!(names.len(), 9, "{names:?}");
+    assert_eq!(names.len(), 11, "{names:?}");
     assert!(figures["requests"].as_u64().unwrap() > 1_000, "{figures:?}");
     assert_eq!((figures["failed"].as_u64(), figures["executed_twice"].as_u64()), (Some(0), Some(0)));
     assert_eq!((figures["shifted"].as_bool(), figures["final_weight_bp"].as_u64()), (Some(false), Some(0)));
