@@ -154,7 +154,7 @@ services:
       stale_after: 2s
       trigger: {{ prepare_at: 20%, shift_at: 50%, clear_below: 10%, hits: 2, of_ticks: 3, margin: 1s }}
       canary: {{ first: 10%, steps: [10%, 20%, 40%, 80%, 100%], tolerated_harm: 1%, warm_requests: 100 }}
-      give_back: {{ healthy_for: 1s, rate: 40%/s }}
+      give_back: {{ healthy_for: 5s, rate: 40%/s }}
       relief: {{ above: 90%, below: 70%, at_most: 30% }}
       standby: {{ min: 0, max: 1, freeze_when_idle: true, retire_after: 10m, passport_valid_for: 10m }}
       budgets: {{ max_cells_in_motion: 1, max_weight_in_motion: 60%, refractory: 2s, headroom: 20% }}
