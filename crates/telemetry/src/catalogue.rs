@@ -71,8 +71,10 @@ pub const ERROR_RATIO: WellKnown = gauge("error_ratio", Family::Errors, MetricKi
 /// Requests as the data plane counted them.
 pub const REQUESTS_PER_SECOND: WellKnown =
     gauge("requests_per_second", Family::Traffic, MetricKind::Saturable, "1/s");
-/// How long a successful probe took; a failed one leaves a gap here.
-pub const PROBE_LATENCY: WellKnown = gauge("probe_latency_ms", Family::Latency, MetricKind::Saturable, "ms");
+/// How long a successful probe took; a failed one leaves a gap here. Its limit is the objective: where a cell has no
+/// traffic, only this tells that its latency creeps.
+pub const PROBE_LATENCY: WellKnown =
+    gauge("probe_latency_ms", Family::Latency, MetricKind::Exhaustible, "ms");
 /// 1 when the probe failed, 0 when it was answered well.
 pub const PROBE_FAILED: WellKnown = gauge("probe_failed", Family::Errors, MetricKind::Saturable, "0/1");
 

@@ -27,11 +27,20 @@ pub struct ProbeTarget {
     pub timeout: Duration,
     /// Status codes that count as well.
     pub expect: RangeInclusive<u16>,
+    /// An answer that takes longer breaks the service's objective; `None` where the probe is not a request like those of
+    /// users.
+    pub objective: Option<Duration>,
 }
 
 impl ProbeTarget {
     /// The statuses that count as well unless said otherwise: success and redirection.
     pub const EXPECT: RangeInclusive<u16> = 200..=399;
+
+    /// What the latency of probes must not reach: the objective, or the timeout where that is shorter. In milliseconds.
+    #[must_use]
+    pub fn limit_ms(&self) -> Option<f64> {
+        self.objective.map(|objective| objective.min(self.timeout).as_secs_f64() * 1_000.0)
+    }
 }
 
 /// What a probe saw.

@@ -113,7 +113,8 @@ impl Sampler {
         let (status, probed) = tokio::join!(self.status.read(at), probe(&self.server, &request));
         observed.extend(status);
         let took = probed.ok.then_some(probed.took.as_secs_f64() * 1e3);
-        observed.push((catalogue::PROBE_LATENCY.spec(None), took));
+        let limit_ms = objective().latency.min(PROBES.timeout).as_secs_f64() * 1e3;
+        observed.push((catalogue::PROBE_LATENCY.spec(Some(limit_ms)), took));
         let failed = f64::from(u8::from(!probed.ok));
         observed.push((catalogue::PROBE_FAILED.spec(None), Some(failed)));
         (observed, probed)

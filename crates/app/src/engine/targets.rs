@@ -88,6 +88,8 @@ fn target(
         interval: service.probe.interval,
         timeout: service.probe.timeout,
         expect: status(service.probe.expect_from)..=status(service.probe.expect_to),
+        // That a connection comes about in time says nothing of how long a request takes.
+        objective: service.probe.path.as_ref().map(|_| service.objective.latency),
     };
     let scrape = service.telemetry.as_ref().map(|telemetry| ScrapeTarget {
         address: telemetry.port.map_or(metrics_at, |port| SocketAddr::new(metrics_at.ip(), port)),

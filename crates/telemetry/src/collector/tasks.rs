@@ -216,17 +216,17 @@ async fn probes(context: Context, target: ProbeTarget, mut ticks: Interval) {
                 }
             }
             Some(Ok((at, probed))) = in_flight.join_next() => {
-                context.write(|state| report(state, &context.cell, at, probed));
+                context.write(|state| report(state, &context.cell, target.limit_ms(), at, probed));
             }
         }
     }
 }
 
-fn report(state: &mut State, cell: &CellId, at: Timestamp, probed: Probed) {
+fn report(state: &mut State, cell: &CellId, limit_ms: Option<f64>, at: Timestamp, probed: Probed) {
     let ok = probed.outcome.is_ok();
     let latency = ok.then_some(probed.took.as_secs_f64() * 1_000.0);
     let failed = if ok { 0.0 } else { 1.0 };
-    let specs = (catalogue::PROBE_LATENCY.spec(None), catalogue::PROBE_FAILED.spec(None));
+    let specs = (catalogue::PROBE_LATENCY.spec(limit_ms), catalogue::PROBE_FAILED.spec(None));
     let refused = state.record(cell, [(&specs.0, at, latency), (&specs.1, at, Some(failed))]);
     state.note(cell, Source::Probe, at, probed.outcome.err().map(|error| error.to_string()).or(refused));
     state.queue(ProbeOutcome { cell: cell.clone(), at, ok, took: probed.took });

@@ -59,6 +59,7 @@ fn probe_of(server: &Server, path: Option<&str>) -> ProbeTarget {
         interval: STEP,
         timeout: Duration::from_millis(200),
         expect: ProbeTarget::EXPECT,
+        objective: Some(Duration::from_millis(150)),
     }
 }
 
@@ -204,6 +205,8 @@ async fn probes_tell_well_from_wrong_from_hanging_from_dead_without_any_traffic(
     outcome(&mut collector, "a good probe", |o| o.ok && o.cell == cell()).await;
     assert!(server.last_request().starts_with("GET /healthz "));
     eventually("its latency", || values(&mut collector, "probe_latency_ms").pop()).await;
+    let limit = window(&mut collector, "probe_latency_ms").and_then(|w| w.limit);
+    assert_eq!(limit, Some(150.0), "the objective, which is shorter than the timeout");
 
     server.answer(Answer::Whole(503, "text/plain", String::new()));
     outcome(&mut collector, "a wrong status", |o| !o.ok && o.took < Duration::from_millis(200)).await;
