@@ -2,19 +2,12 @@
 //!
 //! Every tick of every story is also checked against every invariant (see `support`).
 
-#[expect(dead_code, reason = "each test binary uses a part of it")]
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{Story, bp, close, id};
 use forefend_domain::{
     Basis, EntryKind, LedgerSeq, Mode, ObjectiveState, ShiftReason, ShiftRequest, Verdict, Weight,
 };
-use support::{Story, bp, id};
-
-fn close(a: f64, b: f64) -> bool {
-    (a - b).abs() < 0.000_3
-}
 
 /// A drill wants this much of the traffic of `north` away, for so many seconds unless it asks again.
 fn asks(story: &mut Story, weight: Weight, lease_s: u64) {

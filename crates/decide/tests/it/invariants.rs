@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its set-up is wrong")]
 
-#[expect(dead_code, reason = "each test binary uses a part of it")]
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::support::{Story, bp, id, per_second, prediction, shop, weights};
 use forefend_decide::{
     Memory, PreTestMemory, ShiftMemory,
     invariants::{self, Case, Violation},
@@ -15,7 +13,6 @@ use forefend_domain::{
     Basis, CellHealth, CellId, Effect, Evidence, LifeState, Mode, ObjectiveState, Plan, Prediction,
     ServiceWeights, ShiftReason, ShiftRequest, Weight, World,
 };
-use support::{Story, bp, id, per_second, prediction, shop, weights};
 
 /// A shift of `north` to `spare` with all the evidence one could wish for; each test spoils one thing.
 struct Scene {
@@ -374,7 +371,7 @@ fn absent_telemetry_holds() {
     assert_eq!(
         caught(|s| {
             is_tried_now(s);
-            s.predictions.get_mut("north").unwrap().probability = support::p(0.09);
+            s.predictions.get_mut("north").unwrap().probability = crate::support::p(0.09);
         }),
         name
     );

@@ -5,11 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its set-up is wrong")]
 
-#[expect(dead_code, reason = "each test binary uses a part of it")]
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::support::{Story, bp, cell, p, passport, per_second, policy, prediction, weights};
 use forefend_decide::{
     Decision, Guards, Memory, decide,
     invariants::{self, Case},
@@ -19,7 +17,6 @@ use forefend_domain::{
     ObjectiveState, Policy, Prediction, ReliefPolicy, ServiceWeights, ShiftRequest, Weight, World,
 };
 use proptest::prelude::*;
-use support::{Story, bp, cell, p, passport, per_second, policy, prediction, weights};
 
 /// What is seen of one cell in one look.
 #[derive(Debug, Clone)]
