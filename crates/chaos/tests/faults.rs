@@ -6,6 +6,8 @@
 
 #[path = "faults/cases.rs"]
 mod cases;
+#[path = "faults/tls.rs"]
+mod tls;
 #[path = "faults/victim.rs"]
 mod victim;
 
@@ -81,7 +83,7 @@ fn by_killing(case: &Case) -> Trial {
     let leases = victim.dir.path().join("leases");
     let knobs = victim.groups.knobs();
     let before = case.settled(&victim, "well before", |m| case.is_well(m));
-    let mut injector = inject(&leases, &fault, &victim);
+    let mut injector = inject(&leases, &fault, &victim.target);
     let during = case.settled(&victim, "hurt", |m| case.is_hurt(before, m));
     let begun = Instant::now();
     injector.kill().unwrap();
@@ -100,12 +102,12 @@ fn recovered(case: &Case, victim: &Victim, before: f64) -> f64 {
     }
 }
 
-fn inject(leases: &Path, fault: &Fault, victim: &Victim) -> Child {
+fn inject(leases: &Path, fault: &Fault, target: &Target) -> Child {
     let mut child = Command::new(PROGRAM)
         .arg("inject")
         .arg(leases)
         .arg(serde_json::to_string(fault).unwrap())
-        .arg(serde_json::to_string(&victim.target).unwrap())
+        .arg(serde_json::to_string(target).unwrap())
         .arg("1")
         .stdout(Stdio::piped())
         .spawn()
@@ -193,7 +195,7 @@ fn an_injector_that_stands_still_loses_its_faults() {
     let victim = Victim::start(&Wanted::default());
     let leases = victim.dir.path().join("leases");
     let answers = || victim.get("/", Duration::from_millis(500)).is_some();
-    let mut injector = inject(&leases, &Fault::Stop, &victim);
+    let mut injector = inject(&leases, &Fault::Stop, &victim.target);
     wait_until("it is stopped", || !answers());
     let signal = |signal: &str| {
         let sent = Command::new("kill").args([signal, &injector.id().to_string()]).status().unwrap();
@@ -218,7 +220,7 @@ fn what_nobody_could_undo_is_undone_by_the_next() {
     let victim = Victim::start(&Wanted::default());
     let leases = victim.dir.path().join("leases");
     let answers = || victim.get("/", Duration::from_millis(500)).is_some();
-    let mut injector = inject(&leases, &Fault::Stop, &victim);
+    let mut injector = inject(&leases, &Fault::Stop, &victim.target);
     wait_until("it is stopped", || !answers());
     let watchdog = format!("__chaos watchdog {}", leases.display());
     let killed = Command::new("pkill").args(["-KILL", "-f", &watchdog]).status().unwrap();
