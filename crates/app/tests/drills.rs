@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use support::{
     PATIENCE, Served, effective_bp, free_address,
-    load::{Load, Users},
+    load::{self, Load, Users},
     processes, rewritten, settled, wait_for, weights_of,
 };
 
@@ -214,6 +214,39 @@ fn a_drill_is_refused_in_every_forbidden_situation() {
     stage.load.take().all_well();
 }
 
+/// Nothing is tried while something else is tried, nor while a cell is about to fail by itself.
+#[test]
+fn a_drill_is_refused_while_another_runs_and_while_a_cell_is_at_risk() {
+    if !can_inject() {
+        return;
+    }
+    let stage = Stage::set(&[("      mode: auto", "      mode: observe")]);
+    let drill = OUTAGE.replace("pause: 1h", "pause: 0s");
+    let squeezed = squeezed();
+    let other = stage.begin(&squeezed);
+    stage.wait_for_state(&other, "faults are in effect", LONG);
+    let id = stage.begin(&drill);
+    let state = stage.wait_for_state(&id, "refused", PATIENCE);
+    assert!(state.contains(&format!("`{other}` is running")), "{state}");
+    stage.served.told(&["drill", "end", &other]);
+    stage.wait_for_state(&other, "stopped", PATIENCE);
+    stage.served.wait("steady again", PATIENCE, settled);
+
+    // Half a minute to its limit, and nobody but the engine to see it.
+    let leak = serde_json::json!({ "leak_bytes_per_s": 3 << 20 });
+    let cell = stage.served.cell_address("shop-north-a");
+    load::post(cell, "/fault", &[("x-control-token", "demo-control-token")], &leak);
+    let foreseen = |s: &serde_json::Value| {
+        let p = s["predictions"]["shop-north-a"]["probability"].as_f64();
+        p > Some(0.9)
+    };
+    stage.served.wait("its failure is foreseen", PATIENCE, foreseen);
+    let id = stage.begin(&drill);
+    let state = stage.wait_for_state(&id, "refused", PATIENCE);
+    assert!(state.contains("cell `shop-north-a` fails soon"), "{state}");
+    stage.load.take().all_well();
+}
+
 const SLOW: &str = "
 version: 1
 name: slow-north
@@ -260,9 +293,7 @@ fn an_engine_that_is_killed_leaves_no_fault_behind() {
         return;
     }
     let mut stage = Stage::set(&[("      mode: auto", "      mode: observe")]);
-    let frozen =
-        SLOW.replace("latency: { add: 400ms }", "cpu-quota: { cores: 20% }").replace(", p99: 300ms }", " }");
-    let id = stage.begin(&frozen);
+    let id = stage.begin(&squeezed());
     stage.wait_for_state(&id, "faults are in effect", PATIENCE);
     wait_for("the lease is taken", PATIENCE, || (!stage.is_clean()).then_some(()));
     let engine = stage.served.engine_pid().unwrap();
@@ -272,6 +303,11 @@ fn an_engine_that_is_killed_leaves_no_fault_behind() {
     let state = stage.wait_for_state(&id, "interrupted", PATIENCE);
     assert!(state.contains("undone"), "{state}");
     stage.load.next(200).all_well();
+}
+
+/// A fault that spoils no answer at this load.
+fn squeezed() -> String {
+    SLOW.replace("latency: { add: 400ms }", "cpu-quota: { cores: 20% }").replace(", p99: 300ms }", " }")
 }
 
 /// Faults need root and control groups. `false`: not root, which is said; with `CI=true` that is a failure.
