@@ -7,6 +7,7 @@ import { flow, synthetic } from "./flow.js";
 import { detail } from "./detail.js";
 import * as charts from "./charts.js";
 import * as book from "./ledger.js";
+import * as practice from "./drills.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { view: null, link: "connecting", heardAt: 0, selected: null, chosen: false, full: null };
@@ -35,6 +36,7 @@ function draw() {
   patch($("synthetic"), synthetic(view));
   patch($("charts"), charts.charts(view, look));
   charts.drawCharts(view, look);
+  patch($("drills"), practice.drills(view.world.now));
   patch($("ledger"), book.ledger());
   patch($("detail"), detail(view, state.selected, state.full));
   const plot = $("curve-plot");
@@ -106,6 +108,8 @@ async function fetchFull() {
   else draw();
 }
 
+const refreshBooks = () => Promise.all([book.refresh(), practice.refresh()]);
+
 let fullAt = 0;
 let bookAt = 0;
 function onSnapshot(view) {
@@ -115,7 +119,7 @@ function onSnapshot(view) {
   charts.add(view);
   draw();
   if (state.heardAt - fullAt > 900 || state.full?.id !== state.selected) { fullAt = state.heardAt; fetchFull(); }
-  if (state.heardAt - bookAt > 2500) { bookAt = state.heardAt; book.refresh().then(draw); }
+  if (state.heardAt - bookAt > 2500) { bookAt = state.heardAt; refreshBooks().then(draw); }
 }
 
 async function onLink(link) {
@@ -124,7 +128,7 @@ async function onLink(link) {
   if (link === "live") {
     // The past first: ticks are added after it.
     await charts.load(Date.now()).catch(() => {});
-    await book.refresh();
+    await refreshBooks();
     draw();
   }
 }
@@ -153,7 +157,7 @@ function toast(text, bad = false) {
 async function command(path, body) {
   try {
     toast(capital((await post(path, body)).result));
-    book.refresh().then(draw);
+    refreshBooks().then(draw);
   } catch (problem) {
     toast(`${problem.title ?? "It did not work"}: ${problem.message}${problem.remedy ? ` — ${problem.remedy}` : ""}`, true);
   }
@@ -201,6 +205,23 @@ const ACTS = {
   async "end-shift"(id) {
     if (await confirm(`End the shift of ${id}?`, "The traffic goes home at the policy's rate.", "End shift")) await command(`/api/v1/cells/${id}/end-shift`);
   },
+  async "approve-drill"(id) {
+    if (await confirm(`Approve ${id}?`, "When enough have approved, its readiness checks are made, and then it begins.", "Approve")) await command(`/api/v1/drills/${id}/approve`);
+  },
+  async "end-drill"(id) {
+    if (await confirm(`End ${id} now?`, "Its faults are undone at once, and traffic that it moved goes home.", "End it")) await command(`/api/v1/drills/${id}/end`);
+  },
+  async "drill-report"(id) {
+    try {
+      $("report-h").textContent = `Report of ${id}`;
+      $("report-text").textContent = await practice.report(id);
+      $("report").showModal();
+      $("report-text").scrollTop = 0;
+    } catch (problem) {
+      toast(`${problem.title ?? "There is no report"}: ${problem.message}`, true);
+    }
+  },
+  "close-report": () => $("report").close(),
 };
 
 document.addEventListener("click", (event) => {

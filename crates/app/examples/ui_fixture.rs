@@ -36,6 +36,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let _ = tokio::signal::ctrl_c().await;
         })
         .await;
-    println!("{} commands arrived", fixture.seen.lock().map_or(0, |seen| seen.len()));
+    let commands = fixture.seen.lock().map_or(0, |seen| seen.len());
+    let drills = fixture.drills_seen.lock().map_or(0, |seen| seen.len());
+    println!("{commands} commands arrived, and {drills} for drills");
     Ok(())
 }

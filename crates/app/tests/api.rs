@@ -247,6 +247,26 @@ async fn every_answer_tells_browsers_to_be_strict() {
 }
 
 #[tokio::test]
+async fn drills_are_listed_approved_ended_and_told_of() {
+    let api = Api::start(vec![]);
+    let runs = api.get("/api/v1/drills").await.json();
+    assert_eq!(runs["runs"][0]["needs_approvals"], 1, "{runs:#}");
+    assert_eq!(api.post("/api/v1/drills/south-is-lost-5/approve", "{}").await.status, 200);
+    let ended = api.post("/api/v1/drills/slow-disk-4/end", "{}").await;
+    assert_eq!(ended.json()["result"], "slow-disk-4 is ended: faults are undone and traffic goes home");
+    let runs = api.get("/api/v1/drills").await.json();
+    assert_eq!(runs["runs"][0]["needs_approvals"], 0, "{runs:#}");
+    assert!(runs["runs"][1]["ended"].is_u64(), "{runs:#}");
+    let report = api.get("/api/v1/drills/south-is-lost-3").await.json();
+    assert!(report["result"].as_str().unwrap().starts_with("# south-is-lost-3"), "{report:#}");
+    let refused = api.post("/api/v1/drills/run", r#"{"experiment": "version: 1"}"#).await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    let seen = api.fixture.drills_seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 4);
+    assert!(seen.iter().all(|(who, _)| who == "local"), "{seen:?}");
+}
+
+#[tokio::test]
 async fn commands_reach_the_engine_and_its_answer_comes_back() {
     let api = Api::start(vec![]);
     let shifted = api.post("/api/v1/cells/shop-north-1/shift", r#"{"weight_bp": 2500}"#).await;

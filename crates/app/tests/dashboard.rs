@@ -4,8 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forefend::api::{
-    ApiOptions, DrillsHandle, EngineHandle, MemoryHistory, OperatorRequest, Role, Server, Token,
+use forefend::{
+    api::{ApiOptions, DrillsHandle, EngineHandle, MemoryHistory, OperatorRequest, Role, Server, Token},
+    drills::DrillCommand,
 };
 use forefend_control::OperatorCommand;
 use forefend_domain::{Timestamp, TrafficView};
@@ -246,6 +247,50 @@ async fn what_is_unknown_is_shown_as_unknown_and_approval_can_be_given() {
     assert_eq!(own, Vec::<String>::new());
     page.stop().await;
     running.abort();
+}
+
+#[tokio::test]
+async fn drills_are_shown_approved_ended_and_their_reports_read() {
+    let Some(program) = browser::installed() else { return };
+    let served = serve(vec![]);
+    let mut page = Browser::start(program).await;
+    page.size(1600, 1000).await;
+    page.open(&served.url).await;
+    page.wait_for("document.querySelectorAll('.runs li').length === 5").await;
+    let states = "[...document.querySelectorAll('.runs li')].map((e) => e.dataset.state)";
+    assert_eq!(page.eval(states).await, json!(["waiting", "running", "upheld", "stopped", "refused"]));
+    let buttons = "[...document.querySelectorAll('.runs li')].map((e) => [...e.querySelectorAll('button')].map((b) => b.textContent))";
+    assert_eq!(
+        page.eval(buttons).await,
+        json!([["Approve", "End"], ["End"], ["Report"], ["Report"], []]),
+        "each run offers what can be done with it"
+    );
+
+    page.click("[data-run=south-is-lost-5] [data-act=approve-drill]").await;
+    page.click("#confirm-ok").await;
+    page.wait_for("document.querySelector('[data-run=south-is-lost-5]').dataset.state === 'running'").await;
+    page.click("[data-run=slow-disk-4] [data-act=end-drill]").await;
+    page.click("#confirm [data-act=cancel]").await;
+    page.click("[data-run=slow-disk-4] [data-act=end-drill]").await;
+    page.click("#confirm-ok").await;
+    page.wait_for("document.querySelector('[data-run=slow-disk-4]').dataset.state === 'stopped'").await;
+    page.click("[data-run=south-is-lost-3] [data-act=drill-report]").await;
+    page.wait_for("document.querySelector('#report').open").await;
+    page.wait_for("document.querySelector('#report-text').textContent.includes('was upheld')").await;
+    page.click("[data-act=close-report]").await;
+    page.wait_for("!document.querySelector('#report').open").await;
+    let seen = served.fixture.drills_seen.lock().unwrap().clone();
+    let of = |id: &str| id.to_owned();
+    let wanted = [
+        DrillCommand::Approve { id: of("south-is-lost-5") },
+        DrillCommand::End { id: of("slow-disk-4") },
+        DrillCommand::Report { id: of("south-is-lost-3") },
+    ];
+    assert_eq!(seen, wanted.map(|command| ("local".to_owned(), command)), "cancel must command nothing");
+    assert_eq!(page.errors(), Vec::<String>::new());
+    page.stop().await;
+    served.stop.send(()).unwrap();
+    served.running.await.unwrap();
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ pub(super) static ALL: &[Asset] = &[
     asset!("/ui/js/charts.js", "text/javascript; charset=utf-8", "js/charts.js"),
     asset!("/ui/js/detail.js", "text/javascript; charset=utf-8", "js/detail.js"),
     asset!("/ui/js/dom.js", "text/javascript; charset=utf-8", "js/dom.js"),
+    asset!("/ui/js/drills.js", "text/javascript; charset=utf-8", "js/drills.js"),
     asset!("/ui/js/flow.js", "text/javascript; charset=utf-8", "js/flow.js"),
     asset!("/ui/js/format.js", "text/javascript; charset=utf-8", "js/format.js"),
     asset!("/ui/js/ledger.js", "text/javascript; charset=utf-8", "js/ledger.js"),

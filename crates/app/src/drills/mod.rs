@@ -77,6 +77,8 @@ pub struct DrillView {
     pub state: String,
     /// The cells that it is done to; empty once it is over.
     pub cells: Vec<CellId>,
+    /// How many must approve of it before it begins; 0: it waits for nobody.
+    pub needs_approvals: u32,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,19 @@ impl Machine {
         match self {
             Self::Faults(run) => Report::of_run(run),
             Self::Outage(drill) => Report::of_drill(drill),
+        }
+    }
+
+    fn needs_approvals(&self) -> u32 {
+        match self {
+            Self::Faults(run) => match run.phase() {
+                RunPhase::WaitingForApproval { needed } => *needed,
+                _ => 0,
+            },
+            Self::Outage(drill) => match drill.phase() {
+                DrillPhase::WaitingForApproval { needed } => *needed,
+                _ => 0,
+            },
         }
     }
 
@@ -232,6 +247,7 @@ impl Drills {
             ended: None,
             state: running.machine.state(),
             cells: running.machine.cells().to_vec(),
+            needs_approvals: running.machine.needs_approvals(),
         });
         let known = |run: &&PastRun| !self.running.iter().any(|r| r.id == run.id);
         let past = self.archive.runs().iter().rev().filter(known).map(|run| DrillView {
@@ -242,6 +258,7 @@ impl Drills {
             ended: run.ended,
             state: run.outcome.clone(),
             cells: Vec::new(),
+            needs_approvals: 0,
         });
         going.chain(past).collect()
     }
