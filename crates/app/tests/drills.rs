@@ -286,6 +286,36 @@ fn a_stop_condition_ends_an_experiment_in_the_tick_that_sees_it() {
     stage.load.next(200).all_well();
 }
 
+/// Cells that the engine makes can have a clock that goes wrong and is set right again.
+#[test]
+fn the_clock_of_a_cell_goes_wrong_and_right_again() {
+    if !can_inject() {
+        return;
+    }
+    let stage = Stage::set(&[
+        ("      mode: auto", "      mode: observe"),
+        ("    network: { port: 8080 }", "    network: { port: 8080 }\n    adjustable_clock: true"),
+    ]);
+    let cell = stage.served.cell_address("shop-north-a");
+    let year = || -> u32 {
+        let date = load::date(cell, "/healthz");
+        date.split(' ').nth(3).and_then(|year| year.parse().ok()).unwrap_or_else(|| panic!("{date}"))
+    };
+    let now = year();
+    // More than a year.
+    let skewed = squeezed().replace("cpu-quota: { cores: 20% }", "clock-skew: { by: 9000h }");
+    let id = stage.begin(&skewed);
+    stage.wait_for_state(&id, "faults are in effect", LONG);
+    wait_for("its clock is a year ahead", PATIENCE, || (year() > now).then_some(()));
+    let file = stage.served.state_dir().join("cells/shop-north-a/clock");
+    assert_ne!(std::fs::read(&file).unwrap(), [0; 8]);
+    stage.served.told(&["drill", "end", &id]);
+    stage.wait_for_state(&id, "stopped", PATIENCE);
+    wait_for("nothing of the fault is left", PATIENCE, || stage.is_clean().then_some(()));
+    assert_eq!(std::fs::read(&file).unwrap(), [0; 8]);
+    stage.load.take().all_well();
+}
+
 /// The engine is killed with a fault in effect: the watchdog undoes it, and the next engine says that the run was cut short.
 #[test]
 fn an_engine_that_is_killed_leaves_no_fault_behind() {

@@ -47,6 +47,10 @@ pub struct Blueprint {
     /// How long it may take to end after SIGTERM before it is killed.
     #[serde(default = "default_stop_grace", with = "units::duration")]
     pub stop_grace: Duration,
+    /// Whether the cell's clock can be set off while it runs, to see how it bears that: a library is preloaded which stands between
+    /// a dynamically linked program and its clocks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adjustable_clock: bool,
 }
 
 /// The root file system, always read-only.

@@ -32,7 +32,7 @@ pub use blueprint::{
     Blueprint, BlueprintError, Dependency, EnvReference, EnvValue, Image, Network, Readiness, Replay,
     ReplayMethod, Resources, WarmUp,
 };
-pub use driver::{CellUsage, SandboxDriver, SandboxError, SandboxOptions};
+pub use driver::{CellUsage, ClockLibrary, SandboxDriver, SandboxError, SandboxOptions};
 pub use init::{INIT_ARGUMENT, init_main};
 pub use protection::{AcceptMissing, Protection, Protections};
 pub use source::{BlueprintSource, CheckedBlueprint, InMemoryBlueprints};

@@ -23,6 +23,8 @@ pub(crate) const INIT_ERROR: &str = "init-error";
 pub(crate) const LOCK: &str = "lock";
 /// What the cell prints.
 pub(crate) const LOG: &str = "cell.log";
+/// How far its clock is set off, if that can be done.
+pub(crate) const CLOCK: &str = "clock";
 /// The cell's own directory.
 pub(crate) const DATA: &str = "data";
 

@@ -65,6 +65,11 @@ impl Blueprint {
                 )?;
             }
         }
+        check(
+            !self.adjustable_clock || matches!(self.image, Image::Host { .. }),
+            "adjustable_clock",
+            "needs the image `host`: in one of its own there is no place for the library",
+        )?;
         check(self.network.port != 0, "network.port", "must be from 1 to 65535")?;
         check(
             !self.network.connect_ports.contains(&0),
@@ -197,6 +202,10 @@ mod tests {
             (r#"{"name":"x","command":["/x"],"resources":{"memory":"1MiB"}}"#, "resources.memory"),
             (r#"{"name":"x","command":["/x"],"resources":{"cpu_share":0.0}}"#, "resources.cpu_share"),
             (r#"{"name":"x","command":["/x"],"image":{"host":{"read_only":["/a/../etc"]}}}"#, "read_only[0]"),
+            (
+                r#"{"name":"x","command":["/x"],"image":{"directory":{"path":"/i"}},"adjustable_clock":true}"#,
+                "adjustable_clock",
+            ),
             (
                 r#"{"name":"x","command":["/x"],"warm_up":{"replay":[{"path":"/","count":0}]}}"#,
                 "replay[0].count",

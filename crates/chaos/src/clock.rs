@@ -14,7 +14,8 @@ static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libforefend_cl
 /// The variable that names the clock file to the library.
 pub const CLOCK_VARIABLE: &str = "FOREFEND_CLOCK";
 
-/// Writes the library to a file that `LD_PRELOAD` can name.
+/// Writes the library to a file that `LD_PRELOAD` can name. One that is there is replaced, not written over: programs that run have
+/// it mapped.
 ///
 /// # Errors
 /// When it was not built for this platform or can't be written.
@@ -25,7 +26,13 @@ pub fn install_library(path: &Path) -> io::Result<()> {
             "the clock library was not built for this platform: clock skew is not supported",
         ));
     }
-    fs::write(path, LIBRARY)
+    if fs::read(path).is_ok_and(|there| there == LIBRARY) {
+        return Ok(());
+    }
+    let mut new = path.to_owned();
+    new.as_mut_os_string().push(".new");
+    fs::write(&new, LIBRARY)?;
+    fs::rename(new, path)
 }
 
 /// Makes a clock file without offset.

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
-use forefend_cells::{AcceptMissing, Protection};
+use forefend_cells::{AcceptMissing, ClockLibrary, Protection};
 use forefend_config::{Config, model};
 use forefend_control::{CellSpec, ServiceSpec, Topology};
 use forefend_domain::ServiceId;
@@ -13,6 +14,31 @@ use forefend_traffic::{Ejection, HealthCheck, Protocol, RetryBudget, ServiceSett
 
 use super::EngineError;
 use crate::api::{Role, Token};
+
+/// Puts the library that sets off clocks into the state directory. `None`, with a warning, where that is not possible: then cells have
+/// usual clocks, and `clock-skew` says so.
+pub(crate) fn clock_library(state_dir: &Path) -> Option<ClockLibrary> {
+    let install = || {
+        std::fs::create_dir_all(state_dir)?;
+        let library = state_dir.canonicalize()?.join("libforefend_clock.so");
+        if library.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
+            return Err(std::io::Error::other("a path with spaces or colons can't be preloaded"));
+        }
+        forefend_chaos::install_library(&library)?;
+        Ok(library)
+    };
+    match install() {
+        Ok(library) => Some(ClockLibrary {
+            library,
+            variable: forefend_chaos::CLOCK_VARIABLE,
+            new_file: forefend_chaos::new_clock_file,
+        }),
+        Err(error) => {
+            tracing::warn!("clocks of cells can't be set off: {error}");
+            None
+        }
+    }
+}
 
 pub(crate) fn topology(config: &Config) -> Topology {
     let mut services: BTreeMap<ServiceId, ServiceSpec> = config

@@ -91,6 +91,7 @@ fn blueprint(name: &BlueprintName, written: &model::BlueprintConfig) -> Blueprin
         warm_up: warm_up(&written.warm_up),
         readiness: Readiness { path: written.readiness.path.clone(), timeout: written.readiness.timeout },
         stop_grace: written.stop_grace,
+        adjustable_clock: written.adjustable_clock,
     }
 }
 

@@ -347,6 +347,7 @@ fn cell_driver(
     }
     let sandbox = SandboxOptions {
         accept_missing: assemble::accept_missing(config, options.accept_missing_protections),
+        clock: assemble::clock_library(state_dir),
         ..SandboxOptions::new(state_dir)
     };
     let driver =

@@ -54,7 +54,7 @@ pub(crate) fn of_faults(
             address: driver.address(cell),
             data: Some(driver.data_dir(cell)),
             log: Some(driver.log_path(cell)),
-            clock: None,
+            clock: driver.clock_file(cell),
         });
     }
     let foreign = config.services.values().flat_map(|s| &s.cells).find(|c| c.id == *cell);

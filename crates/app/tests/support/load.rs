@@ -162,6 +162,19 @@ pub fn post(target: SocketAddr, path: &str, headers: &[(&str, &str)], body: &ser
     outcome.unwrap_or_else(|why| panic!("POST http://{target}{path} {body}: {why}"));
 }
 
+/// The header `date` of an answer.
+pub fn date(target: SocketAddr, path: &str) -> String {
+    let request = Request::builder().uri(path).header("host", "cell").body(Full::default()).unwrap();
+    let asked = async {
+        let answer = connect(target).await?.send_request(request).await.map_err(|e| e.to_string())?;
+        let date = answer.headers().get("date").ok_or("no date")?;
+        date.to_str().map(str::to_owned).map_err(|e| e.to_string())
+    };
+    let outcome: Result<String, String> =
+        runtime().block_on(async { tokio::time::timeout(GIVE_UP, asked).await.expect("an answer in time") });
+    outcome.unwrap_or_else(|why| panic!("GET http://{target}{path}: {why}"))
+}
+
 async fn user(shared: Arc<Shared>) {
     let mut connection = None;
     let gap = Duration::from_nanos(1_000_000_000 / shared.users.per_s);

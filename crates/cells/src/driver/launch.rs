@@ -127,9 +127,9 @@ fn prepare(context: &Context, cell: &CellId) -> Result<Prepared, String> {
     let known = context.with(|entries| {
         entries
             .get(cell)
-            .map(|entry| (entry.record.attempt, entry.record.uid, entry.record.blueprint.resources.clone()))
+            .map(|entry| (entry.record.attempt, entry.record.uid, entry.record.blueprint.clone()))
     });
-    let Some((attempt, uid, resources)) = known else { return Err("it is gone".into()) };
+    let Some((attempt, uid, blueprint)) = known else { return Err("it is gone".into()) };
     let Some(lock) = lock(&dir, LOCK_PATIENCE)? else {
         let launched: Option<Launched> = record::read_json(&dir.join(record::PROCESS));
         return launched
@@ -146,9 +146,9 @@ fn prepare(context: &Context, cell: &CellId) -> Result<Prepared, String> {
         }
     }
     let limits = Limits {
-        memory_bytes: resources.memory.0,
-        cpu_share: resources.cpu_share,
-        pids_max: resources.pids_max,
+        memory_bytes: blueprint.resources.memory.0,
+        cpu_share: blueprint.resources.cpu_share,
+        pids_max: blueprint.resources.pids_max,
     };
     let groups = context.cgroups.create(cell.as_str(), limits).map_err(|e| e.to_string())?;
     let data = dir.join(record::DATA);
@@ -163,6 +163,14 @@ fn prepare(context: &Context, cell: &CellId) -> Result<Prepared, String> {
         let tmp = data.join("tmp");
         fs::create_dir_all(&tmp).map_err(at(&tmp))?;
         chown(&tmp, uid, uid).map_err(at(&tmp))?;
+    }
+    if let Some(clock) = context.options.clock.as_ref().filter(|_| blueprint.adjustable_clock) {
+        let path = dir.join(record::CLOCK);
+        // One that an older attempt left is kept: whoever set it off sets it right again.
+        if !path.exists() {
+            (clock.new_file)(&path).map_err(at(&path))?;
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(at(&path))?;
     }
     let attempted = |record: &mut Record| {
         record.attempt += 1;
@@ -238,7 +246,7 @@ fn spec(context: &Context, record: &Record) -> Result<InitSpec, String> {
         dependencies: &dependencies,
     };
     let argv: Vec<String> = blueprint.command.iter().map(|argument| values.expand(argument)).collect();
-    let env = values.environment(blueprint)?;
+    let mut env = values.environment(blueprint)?;
     let (image, mut read_only) = match &blueprint.image {
         Image::Host { read_only } => (None, read_only.clone()),
         Image::Directory { path } => (Some(path.clone()), Vec::new()),
@@ -254,6 +262,12 @@ fn spec(context: &Context, record: &Record) -> Result<InitSpec, String> {
             read_only.push(context.exe.clone());
         }
         read_only.dedup();
+    }
+    if let Some(clock) = context.options.clock.as_ref().filter(|_| blueprint.adjustable_clock) {
+        let file = dir.join(record::CLOCK);
+        env.push(("LD_PRELOAD".to_owned(), clock.library.display().to_string()));
+        env.push((clock.variable.to_owned(), file.display().to_string()));
+        read_only.extend([clock.library.clone(), file]);
     }
     let has = |protection| context.protections.has(protection);
     let mut connect_ports = blueprint.network.connect_ports.clone();

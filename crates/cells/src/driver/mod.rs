@@ -42,6 +42,19 @@ pub struct SandboxOptions {
     pub first_uid: u32,
     /// What is kept of a cell's output: two pieces of this size.
     pub log_bytes: u64,
+    /// How clocks are set off; without it, blueprints that ask for an adjustable clock get a usual one.
+    pub clock: Option<ClockLibrary>,
+}
+
+/// What is preloaded into cells whose clock can be set off.
+#[derive(Debug, Clone)]
+pub struct ClockLibrary {
+    /// The library, as an absolute path without spaces and colons, at which `LD_PRELOAD` parts its value (ld.so(8)).
+    pub library: PathBuf,
+    /// The variable that names the cell's clock file to it.
+    pub variable: &'static str,
+    /// Makes a clock file that sets off nothing.
+    pub new_file: fn(&Path) -> std::io::Result<()>,
 }
 
 impl SandboxOptions {
@@ -54,6 +67,7 @@ impl SandboxOptions {
             init_exe: None,
             first_uid: 60_000,
             log_bytes: 1 << 20,
+            clock: None,
         }
     }
 }
@@ -190,6 +204,12 @@ impl SandboxDriver {
     #[must_use]
     pub fn data_dir(&self, cell: &CellId) -> PathBuf {
         self.context.dir(cell).join(crate::record::DATA)
+    }
+
+    /// The file that sets off the cell's clock, if it has one.
+    #[must_use]
+    pub fn clock_file(&self, cell: &CellId) -> Option<PathBuf> {
+        Some(self.context.dir(cell).join(crate::record::CLOCK)).filter(|path| path.exists())
     }
 
     /// What the cell printed last.

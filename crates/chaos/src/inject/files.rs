@@ -27,8 +27,8 @@ impl Actuator for Clock {
 }
 
 pub(super) fn clock(scene: &Scene<'_>, by_ms: i64) -> Result<Prepared, InjectError> {
-    let preloaded = "start the cell with the clock library in LD_PRELOAD and FOREFEND_CLOCK naming a clock file; programs \
-                     without dynamic C library can't be skewed";
+    let preloaded = "set `adjustable_clock: true` in its blueprint, or start it with the clock library in LD_PRELOAD and \
+                     FOREFEND_CLOCK naming a clock file; programs without dynamic C library can't be skewed";
     let Some(path) = scene.target.clock.clone() else {
         return Err(scene.unsupported("the cell was not started with a clock file", preloaded));
     };

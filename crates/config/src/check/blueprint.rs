@@ -46,6 +46,13 @@ impl Check<'_, '_, '_> {
             }
         }
         self.image(&at.key("image"), &blueprint.image);
+        if blueprint.adjustable_clock && matches!(blueprint.image, Image::Directory(_)) {
+            self.wrong(
+                &at.key("adjustable_clock"),
+                "an image directory has no place for the library that this needs",
+                "leave it out, or use the image `host`",
+            );
+        }
         self.dependencies(&at.key("dependencies"), blueprint);
         let network = at.key("network");
         self.port_number(&network.key("port"), blueprint.network.port);

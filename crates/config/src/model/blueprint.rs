@@ -34,6 +34,9 @@ section! {
         readiness: Readiness = all_defaults(),
         /// From SIGTERM to SIGKILL when it is stopped.
         stop_grace: Duration = Duration::from_secs(5),
+        /// Whether the fault `clock-skew` can be done to its cells: a library is preloaded that stands between a dynamically linked
+        /// program and its clocks. Not with an image directory.
+        adjustable_clock: bool = false,
     }
 }
 
