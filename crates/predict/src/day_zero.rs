@@ -240,7 +240,7 @@ fn detail(opinion: &Opinion<'_>) -> String {
 }
 
 /// A value with its unit, for people.
-fn quantity(value: f64, unit: &str) -> String {
+pub(crate) fn quantity(value: f64, unit: &str) -> String {
     match unit {
         "bytes" if value.abs() >= 1024.0 * 1024.0 * 1024.0 => format!("{:.2} GiB", value / 1024f64.powi(3)),
         "bytes" if value.abs() >= 1024.0 * 1024.0 => format!("{:.1} MiB", value / 1024f64.powi(2)),

@@ -14,6 +14,7 @@ mod anomaly;
 mod curve;
 mod day_zero;
 pub mod first_passage;
+pub mod learned;
 mod limits;
 mod normal;
 mod trend;

@@ -15,7 +15,7 @@ use crate::{
     outcome::{Judge, STEP, instant},
     place::Place,
     sample::{Collected, Sampler, Series},
-    spec::EpisodeSpec,
+    spec::{Class, EpisodeSpec},
     subject::Server,
 };
 
@@ -36,6 +36,14 @@ impl Recording {
     /// When it failed, in seconds after the start.
     pub(crate) fn failed_s(&self) -> Option<f64> {
         self.failed_step.map(|step| f64::from(step) * STEP.as_secs_f64())
+    }
+
+    /// What was to fail failed, and not before it had a reason to; what was to keep its objective kept it.
+    pub(crate) fn is_as_meant(&self) -> bool {
+        let healthy = self.spec.kind.class() == Class::Healthy;
+        let reason_s = self.spec.onset_s().unwrap_or(0.0);
+        // A failure is known to the step.
+        self.failed_s().map_or(healthy, |failed| !healthy && failed + STEP.as_secs_f64() >= reason_s)
     }
 }
 

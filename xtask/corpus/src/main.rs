@@ -8,7 +8,9 @@ mod card;
 mod cause;
 mod check;
 mod episode;
+mod keep;
 mod launch;
+mod learned;
 mod load;
 mod outcome;
 mod place;
@@ -41,6 +43,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Scores the model of the first day on a recording.
     Score(score::ScoreArguments),
+    /// Scores models that learn from a recording, each on episodes that it has not seen.
+    Learn(learned::LearnArguments),
     /// Writes the data card of a recording, with plots.
     Card {
         /// The recording; the card goes beside it.
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Record(arguments) => record::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Learn(arguments) => learned::run(&arguments),
         Command::Card { data } => card::write(&data),
         Command::Launch(arguments) => launch::launch(&arguments),
     };

@@ -16,7 +16,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::process::Command;
+use tokio::{process::Command, sync::Semaphore};
 
 use crate::spec::Limits;
 
@@ -197,15 +197,22 @@ pub(crate) fn sweep() {
     }
 }
 
+/// Where the programs of [`run`] are while they run, among the groups of the servers.
+const CHORES: &str = "chores";
+
 /// Puts this process into a group beside those of the servers, and all of them before other work on the machine: what is measured
-/// shall be the servers' doing.
+/// shall be the servers' doing. Not far before it: the kernel's own threads, which write what servers put on their disks, are other
+/// work too.
 pub(crate) fn take_precedence() -> Result<()> {
-    let parent = group(is_v2(), "cpu");
+    let v2 = is_v2();
+    let parent = group(v2, "cpu");
+    // In parts of what a group has by default: ours, the recorder's beside the servers, what makes and removes places.
+    for (dir, parts) in [(parent.clone(), 2.0), (parent.join("0"), 8.0), (parent.join(CHORES), 0.25)] {
+        fs::create_dir_all(&dir)?;
+        let (file, usual) = if v2 { ("cpu.weight", 100.0) } else { ("cpu.shares", 1024.0) };
+        fs::write(dir.join(file), format!("{:.0}", usual * parts))?;
+    }
     let own = parent.join("0");
-    fs::create_dir_all(&own)?;
-    let (file, weight) = if is_v2() { ("cpu.weight", "800") } else { ("cpu.shares", "8192") };
-    fs::write(parent.join(file), weight)?;
-    fs::write(own.join(file), weight)?;
     fs::write(own.join("cgroup.procs"), "0").with_context(|| format!("can't join {}", own.display()))
 }
 
@@ -227,15 +234,25 @@ pub(crate) fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Runs a program of the system to its end.
+/// One at a time: several places that are made at once take the processors from the servers that are measured.
+static AT_ONCE: Semaphore = Semaphore::const_new(1);
+
+/// Runs a program of the system to its end, after those that were asked for before, and behind everything that is measured.
 pub(crate) async fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> Result<()> {
-    let output = Command::new(program)
+    let _turn = AT_ONCE.acquire().await?;
+    let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .output()
-        .await
+        .spawn()
         .with_context(|| format!("can't run {program}"))?;
+    if let Some(pid) = child.id() {
+        // It may have ended already; and before the groups are made it runs as it is.
+        let _ = fs::write(group(is_v2(), "cpu").join(CHORES).join("cgroup.procs"), pid.to_string());
+    }
+    let output = child.wait_with_output().await.with_context(|| format!("{program} went away"))?;
     if output.status.success() {
         return Ok(());
     }

@@ -3,29 +3,36 @@
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs::{self, File},
     path::PathBuf,
     process::Command,
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
-    sys::{prctl, signal::Signal},
+    sys::{
+        prctl,
+        signal::Signal,
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
 };
 
 use crate::{
     cause::Faults,
     episode::{Recording, record},
+    keep::Keep,
     outcome::STEP,
     place, programs,
-    spec::{self, Class, EpisodeSpec, Kind, Random},
+    spec::{self, EpisodeSpec, Kind, Random},
     subject, table,
 };
 
@@ -48,14 +55,17 @@ pub(crate) struct RecordArguments {
     #[arg(long)]
     out: Option<PathBuf>,
     /// Episodes at once.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=40))]
+    #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u8).range(1..=40))]
     jobs: u8,
     /// Fail when less than this share of the episodes, in percent, came out as meant.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     as_meant: u8,
-    /// Set by the recorder when it starts itself in a world of its own.
-    #[arg(long, hide = true)]
-    inside: bool,
+    /// Begins no episode after so many minutes; the same command goes on another time.
+    #[arg(long)]
+    minutes: Option<u32>,
+    /// Set by the recorder when it starts itself in a world of its own: once for the first process there, twice for the recorder.
+    #[arg(long, hide = true, action = clap::ArgAction::Count)]
+    inside: u8,
 }
 
 fn parse_kind(name: &str) -> Result<Kind, String> {
@@ -86,7 +96,11 @@ impl RecordArguments {
 /// # Errors
 /// When the machine lacks something, or episodes can't be recorded.
 pub(crate) fn run(arguments: &RecordArguments) -> Result<()> {
-    if arguments.inside { inside(arguments) } else { outside() }
+    match arguments.inside {
+        0 => outside(),
+        1 => first_process(),
+        _ => inside(arguments),
+    }
 }
 
 fn outside() -> Result<()> {
@@ -109,6 +123,28 @@ fn outside() -> Result<()> {
     Ok(())
 }
 
+/// Buries whoever dies in this world without a parent, until the recorder has ended. Servers leave thousands behind in an hour, and as
+/// long as nobody asks after them each is an entry in `/proc` that every look at processes has to pass.
+fn first_process() -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let recorder = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .arg("--inside")
+        .spawn()
+        .context("can't start the recorder itself")?;
+    let recorder = Pid::from_raw(i32::try_from(recorder.id())?);
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, 0)) if pid == recorder => return Ok(()),
+            Ok(ended @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..))) if pid == recorder => {
+                bail!("the recorder ended with {ended:?}")
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("the recorder is gone"),
+        }
+    }
+}
+
 fn inside(arguments: &RecordArguments) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let none: Option<&str> = None;
@@ -122,13 +158,32 @@ fn inside(arguments: &RecordArguments) -> Result<()> {
     mount(Some("corpus"), place::WORK, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=75%"))?;
     let specs = arguments.specs();
     ensure!(!specs.is_empty(), "there is no such episode");
+    let out = arguments.out();
+    let keep = Rc::new(Keep::open(&out)?);
+    let (mut recordings, mut left) = (Vec::new(), Vec::new());
+    for spec in specs {
+        match keep.load(&spec)? {
+            Some(recording) => recordings.push(recording),
+            None => left.push(spec),
+        }
+    }
+    if !recordings.is_empty() {
+        println!("{} episodes were recorded before; {} are left", recordings.len(), left.len());
+    }
     let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = tokio::task::LocalSet::new();
-    let recordings = tasks.block_on(&runtime, record_all(specs, arguments.jobs, arguments.seed))?;
-    let took_s = begun.elapsed().as_secs_f64();
+    let missing = left.len();
+    let done = tasks.block_on(&runtime, record_all(left, arguments, keep.clone()))?;
+    let took_s = keep.took_s(begun.elapsed().as_secs_f64())?;
+    if done.len() < missing {
+        println!("{} episodes are left: run the same command again", missing - done.len());
+        ensure!(arguments.minutes.is_some(), "not all episodes could be recorded; those that could are kept");
+        return Ok(());
+    }
+    recordings.extend(done);
+    recordings.sort_by_key(|recording| recording.spec.id);
     summary(&recordings, took_s, arguments.jobs);
-    let out = arguments.out();
     let about = table::About {
         seed: arguments.seed,
         reduced: arguments.reduced,
@@ -138,8 +193,11 @@ fn inside(arguments: &RecordArguments) -> Result<()> {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32,
     };
     table::write(&out, &recordings, &about)?;
+    if let Some(keep) = Rc::into_inner(keep) {
+        keep.clear()?;
+    }
     println!("written to {}", out.display());
-    let meant = recordings.iter().filter(|r| is_as_meant(r)).count();
+    let meant = recordings.iter().filter(|r| r.is_as_meant()).count();
     println!("{meant} of {} came out as meant", recordings.len());
     ensure!(
         meant * 100 >= recordings.len() * usize::from(arguments.as_meant),
@@ -150,32 +208,43 @@ fn inside(arguments: &RecordArguments) -> Result<()> {
     Ok(())
 }
 
-fn is_as_meant(recording: &Recording) -> bool {
-    recording.failed_step.is_some() == (recording.spec.kind.class() != Class::Healthy)
-}
+/// How often an episode is tried again whose server could not be had.
+const MORE_TRIES: u8 = 3;
 
 /// What workers share.
 struct Work {
     left: RefCell<VecDeque<EpisodeSpec>>,
     done: RefCell<Vec<Recording>>,
-    failed: RefCell<Vec<String>>,
+    keep: Rc<Keep>,
     total: usize,
+    /// No episode begins after this.
+    until: Option<Instant>,
     begun: Instant,
 }
 
-async fn record_all(mut specs: Vec<EpisodeSpec>, jobs: u8, seed: u64) -> Result<Vec<Recording>> {
+async fn record_all(
+    mut specs: Vec<EpisodeSpec>,
+    arguments: &RecordArguments,
+    keep: Rc<Keep>,
+) -> Result<Vec<Recording>> {
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let jobs = arguments.jobs;
     subject::provide_shop()?;
     crate::launch::own_program()?;
     subject::make_template().await?;
     let faults = Faults::start()?;
+    rehearse(&specs, &faults).await?;
     // Kinds are spread over time, so that those that use much CPU time do not come together.
-    Random::from_seed(seed ^ 9).shuffle(&mut specs);
+    Random::from_seed(arguments.seed ^ 9).shuffle(&mut specs);
     let work = Rc::new(Work {
         total: specs.len(),
         left: RefCell::new(specs.into()),
         done: RefCell::default(),
-        failed: RefCell::default(),
+        keep,
         begun: Instant::now(),
+        until: arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(u64::from(minutes) * 60)),
     });
     let mut workers = tokio::task::JoinSet::new();
     for slot in 1..=jobs {
@@ -184,31 +253,41 @@ async fn record_all(mut specs: Vec<EpisodeSpec>, jobs: u8, seed: u64) -> Result<
     while let Some(ended) = workers.join_next().await {
         ended.context("a worker panicked")?;
     }
-    let failed = work.failed.take();
-    ensure!(failed.is_empty(), "{} episodes could not be recorded: {}", failed.len(), failed.join("; "));
-    let mut done = work.done.take();
-    done.sort_by_key(|recording| recording.spec.id);
-    Ok(done)
+    Ok(work.done.take())
+}
+
+/// One short episode of each server, which nobody keeps: the first start of a program reads it from the disk, and would be slower than
+/// all that follow.
+async fn rehearse(specs: &[EpisodeSpec], faults: &Faults) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for spec in specs.iter().filter(|spec| seen.insert(spec::name(spec.subject))) {
+        let short = EpisodeSpec { length_s: 3.0, ..spec.clone() };
+        record(&short, 1, faults).await.context("the rehearsal failed")?;
+    }
+    Ok(())
 }
 
 async fn worker(work: Rc<Work>, faults: Faults, slot: u8, jobs: u8) {
     // Starts are costly: they shall not come all at once.
-    let stagger =
-        std::time::Duration::from_millis(60_000 / u64::from(jobs)).min(std::time::Duration::from_secs(2));
+    let stagger = Duration::from_millis(60_000 / u64::from(jobs)).min(Duration::from_secs(2));
     tokio::time::sleep(stagger * u32::from(slot - 1)).await;
     loop {
+        if work.until.is_some_and(|until| Instant::now() >= until) {
+            return;
+        }
         let Some(spec) = work.left.borrow_mut().pop_front() else { return };
         let mut recorded = record(&spec, slot, &faults).await;
-        if let Err(why) = &recorded {
+        for _ in 0..MORE_TRIES {
+            let Err(why) = &recorded else { break };
             eprintln!("again: {why:#}");
             recorded = record(&spec, slot, &faults).await;
         }
-        match recorded {
+        match recorded.and_then(|recording| work.keep.save(&recording).map(|()| recording)) {
             Ok(recording) => {
                 work.done.borrow_mut().push(recording);
                 progress(&work);
             }
-            Err(why) => work.failed.borrow_mut().push(format!("{why:#}")),
+            Err(why) => eprintln!("not recorded: {why:#}"),
         }
     }
 }
@@ -240,8 +319,8 @@ fn summary(recordings: &[Recording], took_s: f64, jobs: u8) {
             continue;
         }
         let failed = all.iter().filter(|r| r.failed_step.is_some()).count();
-        let meant = if kind.class() == Class::Healthy { 0 } else { all.len() };
-        let odd = if failed == meant { "" } else { "  <- not as meant" };
+        let odd = all.iter().filter(|r| !r.is_as_meant()).count();
+        let odd = if odd == 0 { String::new() } else { format!("  <- {odd} not as meant") };
         println!("{:<20} {failed:>4} of {:>4} failed{odd}", spec::name(kind), all.len());
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use anyhow::Result;
 use clap::Args;
 use forefend_decide::race;
-use forefend_domain::{Basis, CellId, LeadTimeProfile, Policy, Probability, Stage, Timestamp};
+use forefend_domain::{Basis, CellId, LeadTimeProfile, Policy, Stage, Timestamp, Windows};
 use forefend_predict::{DayZero, Predictor};
 use forefend_telemetry::{SeriesStore, StoreOptions};
 use serde::Serialize;
@@ -40,6 +40,8 @@ pub(crate) struct ScoreArguments {
 /// Compressed like everything else: a shift that takes minutes takes seconds here.
 pub(crate) const LEAD_S: f64 = 5.0;
 const HORIZON: Duration = Duration::from_secs(30);
+/// The probability from which the model of the first day moves traffic.
+pub(crate) const SHIFT_AT: f64 = 0.6;
 /// What counting to three ticks takes, and a little.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -49,13 +51,13 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// When the recording can't be read.
 pub(crate) fn run(arguments: &ScoreArguments) -> Result<()> {
     let corpus = table::load(&arguments.data)?;
-    let score = score(&corpus.recordings, &DayZero::default(), arguments.lead_s);
+    let score = score(&corpus.recordings, &DayZero::default(), arguments.lead_s, SHIFT_AT);
     if arguments.json {
         for line in score.lines() {
             println!("{}", serde_json::to_string(&line)?);
         }
     } else if arguments.explain {
-        score.judged.iter().for_each(Judged::explain);
+        score.explain();
     } else {
         print!("{}", score.markdown());
     }
@@ -67,6 +69,8 @@ pub(crate) fn run(arguments: &ScoreArguments) -> Result<()> {
 pub(crate) struct Judged {
     pub(crate) kind: Kind,
     group: u8,
+    /// Whether it came out as it was meant.
+    as_meant: bool,
     onset_s: Option<f64>,
     failed_s: Option<f64>,
     /// When it would first have shifted.
@@ -90,11 +94,6 @@ impl Judged {
             spec::name(self.kind),
             self.driver
         );
-    }
-
-    /// Whether it came out as it was meant.
-    fn as_meant(&self) -> bool {
-        self.failed_s.is_some() == (self.kind.class() != Class::Healthy)
     }
 
     /// Seconds from the shift to the failure, if the shift came between onset and failure.
@@ -121,38 +120,59 @@ pub(crate) struct Score {
     lead_s: f64,
 }
 
-/// Replays all episodes.
-pub(crate) fn score(recordings: &[Recording], model: &(impl Predictor + Sync), lead_s: f64) -> Score {
+/// Replays all episodes with a model that moves traffic from probability `shift_at` on.
+pub(crate) fn score(
+    recordings: &[Recording],
+    model: &(impl Predictor + Sync),
+    lead_s: f64,
+    shift_at: f64,
+) -> Score {
+    let all: Vec<&Recording> = recordings.iter().collect();
+    score_of(&all, model, lead_s, shift_at)
+}
+
+/// The same for some of them.
+pub(crate) fn score_of(
+    recordings: &[&Recording],
+    model: &(impl Predictor + Sync),
+    lead_s: f64,
+    shift_at: f64,
+) -> Score {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let chunk = recordings.len().div_ceil(threads).max(1);
     let judged = std::thread::scope(|scope| {
         let parts: Vec<_> = recordings
             .chunks(chunk)
-            .map(|part| scope.spawn(move || part.iter().map(|r| judge(r, model, lead_s)).collect::<Vec<_>>()))
+            .map(|part| {
+                scope
+                    .spawn(move || part.iter().map(|r| judge(r, model, lead_s, shift_at)).collect::<Vec<_>>())
+            })
             .collect();
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     });
     Score { judged, lead_s }
 }
 
-fn judge(recording: &Recording, model: &impl Predictor, lead_s: f64) -> Judged {
-    let (shifted_step, driver) = first_shift(recording, model, lead_s).unzip();
+fn judge(recording: &Recording, model: &impl Predictor, lead_s: f64, shift_at: f64) -> Judged {
+    let policy = policy(lead_s);
+    let ticks = course(recording, model, &policy);
+    let shift = first_shift(&ticks, &policy, shift_at);
     Judged {
         kind: recording.spec.kind,
         group: recording.spec.group,
+        as_meant: recording.is_as_meant(),
         onset_s: recording.spec.onset_s(),
         failed_s: recording.failed_s(),
-        shifted_s: shifted_step.map(|step: u32| f64::from(step) * STEP.as_secs_f64()),
-        driver: driver.unwrap_or_default(),
+        shifted_s: shift.map(|tick| f64::from(tick.step) * STEP.as_secs_f64()),
+        driver: shift.map(|tick| tick.driver.clone()).unwrap_or_default(),
         id: recording.spec.id,
     }
 }
 
 /// The policy that is asked: the defaults with the horizon and the lead times of compressed time.
-fn policy(lead_s: f64) -> Policy {
+pub(crate) fn policy(lead_s: f64) -> Policy {
     let mut policy = Policy { horizon: HORIZON, ..Policy::default() };
     policy.trigger.margin = MARGIN;
-    policy.trigger.shift_at = Probability::clamped(0.6, Probability::ONE);
     let shares = [
         (Stage::Create, 0.2),
         (Stage::WarmUp, 0.3),
@@ -165,16 +185,40 @@ fn policy(lead_s: f64) -> Policy {
     policy
 }
 
-/// The step at which traffic would first move, if it would before the failure, and what moves it.
-fn first_shift(recording: &Recording, model: &impl Predictor, lead_s: f64) -> Option<(u32, String)> {
-    let policy = policy(lead_s);
+/// What a model says at a step.
+#[derive(Debug, Clone)]
+pub(crate) struct Tick {
+    pub(crate) step: u32,
+    pub(crate) probability: f64,
+    /// Whether the race is due, and the prediction rests on more than a prior.
+    pub(crate) due: bool,
+    /// The metric that it rests on most, and where it stood.
+    driver: String,
+}
+
+/// All that a model says of an episode before its failure.
+pub(crate) fn course(recording: &Recording, model: &impl Predictor, policy: &Policy) -> Vec<Tick> {
     let lead_times = LeadTimeProfile::default();
-    let cell = CellId::new("episode").ok()?;
+    let mut ticks = Vec::new();
+    replay(recording, |step, windows| {
+        let Some(prediction) = model.predict(windows, policy.horizon) else { return };
+        let driver = prediction.drivers.first();
+        ticks.push(Tick {
+            step,
+            probability: prediction.probability.get(),
+            due: prediction.basis != Basis::Prior && race(&prediction, policy, &lead_times, false).is_due(),
+            driver: driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default(),
+        });
+    });
+    ticks
+}
+
+/// Shows the windows of every step before the failure, as production would have seen them.
+pub(crate) fn replay(recording: &Recording, mut look: impl FnMut(u32, &Windows)) {
+    let Ok(cell) = CellId::new("episode") else { return };
     let options = StoreOptions { step: STEP, length: 120, rate_lookback: 4, ..StoreOptions::default() };
     let mut store = SeriesStore::new(options);
     let mut places = vec![0; recording.series.len()];
-    let mut hits = 0u64;
-    let newest = (1u64 << policy.trigger.of_ticks.min(63)) - 1;
     for step in 0..recording.failed_step.unwrap_or(recording.steps) {
         let at: Timestamp = instant(step);
         for (series, place) in recording.series.iter().zip(&mut places) {
@@ -184,20 +228,20 @@ fn first_shift(recording: &Recording, model: &impl Predictor, lead_s: f64) -> Op
                 let _ = store.record(&cell, &series.spec, at, Some(f64::from(*value)));
             }
         }
-        let windows = store.windows(at);
-        let Some(prediction) = windows.first().and_then(|w| model.predict(w, policy.horizon)) else {
-            continue;
-        };
-        let hit = prediction.probability >= policy.trigger.shift_at
-            && prediction.basis != Basis::Prior
-            && race(&prediction, &policy, &lead_times, false).is_due();
-        hits = hits << 1 | u64::from(hit);
-        if prediction.basis != Basis::Prior && (hits & newest).count_ones() >= policy.trigger.hits {
-            let driver = prediction.drivers.first();
-            return Some((step, driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default()));
+        if let Some(windows) = store.windows(at).first() {
+            look(step, windows);
         }
     }
-    None
+}
+
+/// The tick in which traffic would first move, counted as the policy's trigger does.
+pub(crate) fn first_shift<'a>(ticks: &'a [Tick], policy: &Policy, shift_at: f64) -> Option<&'a Tick> {
+    let mut hits = 0u64;
+    let newest = (1u64 << policy.trigger.of_ticks.min(63)) - 1;
+    ticks.iter().find(|tick| {
+        hits = hits << 1 | u64::from(tick.due && tick.probability >= shift_at);
+        tick.due && (hits & newest).count_ones() >= policy.trigger.hits
+    })
 }
 
 /// One line of a benchmark's result.
@@ -208,7 +252,7 @@ pub(crate) struct Line {
     peer: Option<&'static str>,
     metric: &'static str,
     unit: &'static str,
-    ours: Option<f64>,
+    pub(crate) ours: Option<f64>,
     theirs: Option<f64>,
     ratio: Option<f64>,
     /// Lowest and highest of the ten groups of episodes.
@@ -217,10 +261,34 @@ pub(crate) struct Line {
 }
 
 impl Score {
-    /// What `bench predict` prints of the corpus.
+    /// Each shift on a line.
+    pub(crate) fn explain(&self) {
+        self.judged.iter().for_each(Judged::explain);
+    }
+
+    /// Several put together.
+    pub(crate) fn of_all(parts: Vec<Self>, lead_s: f64) -> Self {
+        Self { judged: parts.into_iter().flat_map(|part| part.judged).collect(), lead_s }
+    }
+
+    /// What `bench predict` prints of the corpus, beside another score of the same episodes.
+    pub(crate) fn lines_against(&self, case: &'static str, peer: &'static str, other: &Self) -> Vec<Line> {
+        let beside = other.lines().into_iter();
+        self.lines()
+            .into_iter()
+            .zip(beside)
+            .map(|(line, other)| {
+                let ratio = line.ours.zip(other.ours).map(|(ours, theirs)| rounded(ours / theirs));
+                let ratio = ratio.filter(|ratio| ratio.is_finite());
+                Line { case, peer: Some(peer), theirs: other.ours, ratio, ..line }
+            })
+            .collect()
+    }
+
+    /// What the score says of the corpus.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        let foreseeable = |j: &&Judged| j.kind.class() == Class::Foreseeable && j.as_meant();
-        let others = |j: &&Judged| j.kind.class() != Class::Foreseeable && j.as_meant();
+        let foreseeable = |j: &&Judged| j.kind.class() == Class::Foreseeable && j.as_meant;
+        let others = |j: &&Judged| j.kind.class() != Class::Foreseeable && j.as_meant;
         let line = |metric,
                     unit,
                     of: &dyn Fn(&[&Judged]) -> Option<f64>,
@@ -274,7 +342,7 @@ impl Score {
     fn row(&self, name: &str, which: impl Fn(&Judged) -> bool, text: &mut String) {
         let all: Vec<&Judged> = self.judged.iter().filter(|j| which(j)).collect();
         let Some(first) = all.first() else { return };
-        let meant: Vec<&Judged> = all.iter().copied().filter(|j| j.as_meant()).collect();
+        let meant: Vec<&Judged> = all.iter().copied().filter(|j| j.as_meant).collect();
         let foreseeable = first.kind.class() == Class::Foreseeable;
         let percent =
             |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |s| format!("{:.0}%", s * 100.0));
@@ -331,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_steady_climb_is_warned_of_in_time_and_a_plateau_is_let_be() {
-        let score = score(&[climbing(true), climbing(false)], &DayZero::default(), LEAD_S);
+        let score = score(&[climbing(true), climbing(false)], &DayZero::default(), LEAD_S, SHIFT_AT);
         let lines = score.lines();
         assert_eq!(lines[0].ours, Some(1.0), "{score:?}");
         assert!(lines[1].ours.is_some_and(|lead| (5.0..20.0).contains(&lead)), "{score:?}");
@@ -341,7 +409,7 @@ mod tests {
     #[test]
     fn a_model_that_knows_nothing_warns_of_nothing() {
         let blind = DayZero { forecast: false, ..DayZero::default() };
-        let score = score(&[climbing(true)], &blind, LEAD_S);
+        let score = score(&[climbing(true)], &blind, LEAD_S, SHIFT_AT);
         assert_eq!(score.lines()[0].ours, Some(0.0));
         assert!(score.markdown().contains("| leak | 1 | 1 | 0% | – | 0% |"), "{}", score.markdown());
     }

@@ -13,6 +13,7 @@ mod forward;
 mod idle;
 mod load;
 mod peers;
+mod predict;
 mod process;
 mod proxy;
 mod report;
@@ -31,14 +32,14 @@ const PROXY_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 
 /// Every bench that there is.
-const THERE: &[&str] = &["proxy", "failover"];
+const THERE: &[&str] = &["proxy", "failover", "predict"];
 /// Those that will come with what they measure.
-const NOT_YET: &[&str] = &["mirror", "cells", "data", "decide", "predict"];
+const NOT_YET: &[&str] = &["mirror", "cells", "data", "decide"];
 
 /// What to measure and how to print it.
 #[derive(Args)]
 pub(crate) struct BenchArguments {
-    /// `proxy` or `failover`.
+    /// `proxy`, `failover` or `predict`.
     name: String,
     /// Folder with public data sets, for benches that need them.
     #[arg(long)]
@@ -120,6 +121,9 @@ impl Part {
 /// # Errors
 /// When there is no such bench, or our own program can't be measured. A peer that can't is a line that says so.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
+    if arguments.name == "predict" {
+        return predict::run(arguments);
+    }
     if let Some(folder) = &arguments.data {
         eprintln!("note: bench {} reads no data; --data {} is not used", arguments.name, folder.display());
     }
@@ -154,9 +158,15 @@ mod tests {
     #[test]
     fn a_bench_to_come_says_so_and_names_those_that_exist() {
         let error = run(&arguments("mirror")).err().map(|e| e.to_string());
-        assert_eq!(error.as_deref(), Some("bench mirror is not there yet; there are: proxy, failover"));
+        assert_eq!(
+            error.as_deref(),
+            Some("bench mirror is not there yet; there are: proxy, failover, predict")
+        );
         let error = run(&arguments("prxy")).err().map(|e| e.to_string());
-        assert_eq!(error.as_deref(), Some("no bench is called \"prxy\"; there are: proxy, failover"));
+        assert_eq!(
+            error.as_deref(),
+            Some("no bench is called \"prxy\"; there are: proxy, failover, predict")
+        );
     }
 
     #[test]

@@ -16,8 +16,7 @@ pub(super) fn of(recordings: &[Recording], class: Class) -> String {
         .into_iter()
         .filter(|kind| kind.class() == class)
         .filter_map(|kind| {
-            let meant =
-                |r: &&Recording| r.spec.kind == kind && r.failed_step.is_some() == (class != Class::Healthy);
+            let meant = |r: &&Recording| r.spec.kind == kind && r.is_as_meant();
             recordings.iter().find(meant).map(panel)
         })
         .collect();

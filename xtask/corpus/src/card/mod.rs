@@ -49,7 +49,7 @@ fn text(corpus: &Corpus, folder: &Path) -> Result<String> {
     words::plots(&mut text);
     words::making(&corpus.about, days(&corpus.recordings), &mut text);
     metrics(&corpus.recordings, &mut text);
-    let score = score::score(&corpus.recordings, &DayZero::default(), LEAD_S);
+    let score = score::score(&corpus.recordings, &DayZero::default(), LEAD_S, score::SHIFT_AT);
     words::floor(&score.markdown(), &mut text);
     words::limits(&mut text);
     Ok(text)
@@ -69,9 +69,9 @@ fn days(recordings: &[Recording]) -> (f64, f64) {
 /// For each kind how many failed, when, and how fast.
 fn kinds(recordings: &[Recording], text: &mut String) {
     text.push_str(
-        "\n## Kinds\n\n`failed` is judged from what users saw. `after onset` is from the cause's beginning to the failure's: \
+        "\n## Kinds\n\n`failed` is judged from what users saw; `as meant` are those that were to fail and did, after they had a reason to, and those that were not and did not. `after onset` is from the cause's beginning to the failure's: \
          median, and from the tenth to the ninetieth percentile.\n\n\
-         | class | kind | what happens | servers | episodes | failed | at (median) | after onset |\n|---|---|---|---|--:|--:|--:|--:|\n",
+         | class | kind | what happens | servers | episodes | failed | as meant | at (median) | after onset |\n|---|---|---|---|--:|--:|--:|--:|--:|\n",
     );
     for kind in Kind::ALL {
         let all: Vec<&Recording> = recordings.iter().filter(|r| r.spec.kind == kind).collect();
@@ -80,8 +80,9 @@ fn kinds(recordings: &[Recording], text: &mut String) {
         }
         let subjects: BTreeSet<String> = all.iter().map(|r| spec::name(r.spec.subject)).collect();
         let failed: Vec<&Recording> = all.iter().copied().filter(|r| r.failed_step.is_some()).collect();
-        let at = median(failed.iter().filter_map(|r| r.failed_s()).collect());
-        let mut after: Vec<f64> = failed.iter().filter_map(|r| after_onset(r)).collect();
+        let meant = || failed.iter().filter(|r| r.is_as_meant());
+        let at = median(meant().filter_map(|r| r.failed_s()).collect());
+        let mut after: Vec<f64> = meant().filter_map(|r| after_onset(r)).collect();
         after.sort_by(f64::total_cmp);
         let quantile = |q: f64| after.get((q * after.len() as f64) as usize).or(after.last()).copied();
         let spread = match (median(after.clone()), quantile(0.1), quantile(0.9)) {
@@ -90,13 +91,14 @@ fn kinds(recordings: &[Recording], text: &mut String) {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {spread} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {spread} |",
             spec::name(kind.class()),
             spec::name(kind),
             kind.about(),
             subjects.into_iter().collect::<Vec<_>>().join(", "),
             all.len(),
             failed.len(),
+            all.iter().filter(|r| r.is_as_meant()).count(),
             at.map_or_else(|| "–".to_owned(), |s| format!("{s:.1} s")),
         );
     }

@@ -164,14 +164,14 @@ fn hung_jobs(draft: &mut Draft) {
 }
 
 fn costly(draft: &mut Draft) {
-    let (low, high) = if draft.limits.cpu_cores > 0.3 { (0.11, 0.14) } else { (0.06, 0.085) };
+    let (low, high) = if draft.limits.cpu_cores > 0.3 { (0.15, 0.19) } else { (0.08, 0.11) };
     draft.limits.cpu_cores = draft.random.between(low, high);
     let share = draft.random.between(0.9, 1.0);
     grow(draft, What::HeavyShare { share });
 }
 
 fn more_load(draft: &mut Draft) {
-    draft.limits.cpu_cores = draft.random.between(0.018, 0.022);
+    draft.limits.cpu_cores = draft.random.between(0.026, 0.032);
     let factor = draft.random.between(5.5, 7.5);
     grow(draft, What::LoadFactor { factor });
 }

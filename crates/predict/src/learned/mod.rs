@@ -1,0 +1,15 @@
+//! Models that were trained on failures, as values: what `forefend-learn` makes and what is served.
+
+mod calibration;
+mod features;
+mod hazard;
+mod linear;
+mod predictor;
+mod trees;
+
+pub use calibration::Calibration;
+pub use features::{Row, feature_names, features};
+pub use hazard::{Hazard, Scorer};
+pub use linear::Linear;
+pub use predictor::Learned;
+pub use trees::{Node, Tree, Trees};
