@@ -194,6 +194,7 @@ mod tests {
             .into_iter()
             .map(|spec| Recording {
                 spec,
+                cpu_scale: 1.0,
                 steps: 100,
                 failed_step: fails_at,
                 series: vec![Series {

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recording {
     pub(crate) spec: EpisodeSpec,
+    /// The limit of CPU time was this many times what was drawn, for the machine's sake.
+    pub(crate) cpu_scale: f64,
     /// How many steps were recorded.
     pub(crate) steps: u32,
     /// The step in which it began to break its objective for good.
@@ -52,22 +54,33 @@ const WARM_UP: Duration = Duration::from_millis(2_500);
 /// What is recorded after a failure is certain.
 const STEPS_AFTER: u32 = 3;
 
-/// Records an episode in the slot given.
+/// Records an episode in the slot given, with limits of CPU time for a machine on which requests cost `cpu_scale` times what they cost
+/// where the limits were drawn up.
 ///
 /// # Errors
 /// When its place or server can't be had. That the server fails later is no error.
-pub(crate) async fn record(spec: &EpisodeSpec, slot: u8, faults: &Faults) -> Result<Recording> {
+pub(crate) async fn record(
+    spec: &EpisodeSpec,
+    cpu_scale: f64,
+    slot: u8,
+    faults: &Faults,
+) -> Result<Recording> {
     let place = Rc::new(Place::make(slot, &spec.limits).await?);
     let recorded = async {
-        let server = Server::start(spec, place.clone()).await?;
-        observe(spec, server, faults.clone()).await
+        let server = Server::start(spec, cpu_scale, place.clone()).await?;
+        observe(spec, cpu_scale, server, faults.clone()).await
     };
     let recorded = recorded.await;
     place.clear().await;
     recorded.with_context(|| format!("episode {} ({:?} of {:?})", spec.id, spec.kind, spec.subject))
 }
 
-async fn observe(spec: &EpisodeSpec, server: Rc<Server>, faults: Faults) -> Result<Recording> {
+async fn observe(
+    spec: &EpisodeSpec,
+    cpu_scale: f64,
+    server: Rc<Server>,
+    faults: Faults,
+) -> Result<Recording> {
     let zero = Instant::now() + WARM_UP;
     let load = Load::new(spec, &server);
     let trouble = Rc::new(RefCell::new(None));
@@ -103,5 +116,12 @@ async fn observe(spec: &EpisodeSpec, server: Rc<Server>, faults: Faults) -> Resu
     }
     tasks.shutdown().await;
     let trouble = trouble.borrow_mut().take();
-    Ok(Recording { spec: spec.clone(), steps: step, failed_step, series: collected.into_series(), trouble })
+    Ok(Recording {
+        spec: spec.clone(),
+        cpu_scale,
+        steps: step,
+        failed_step,
+        series: collected.into_series(),
+        trouble,
+    })
 }

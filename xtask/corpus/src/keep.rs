@@ -23,6 +23,7 @@ pub(crate) struct Keep {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     spec: EpisodeSpec,
+    cpu_scale: f64,
     steps: u32,
     failed_step: Option<u32>,
     trouble: Option<String>,
@@ -74,6 +75,7 @@ impl Keep {
         });
         let kept = Kept {
             spec: recording.spec.clone(),
+            cpu_scale: recording.cpu_scale,
             steps: recording.steps,
             failed_step: recording.failed_step,
             trouble: recording.trouble.clone(),
@@ -105,6 +107,7 @@ impl Keep {
             });
             Ok(Recording {
                 spec: kept.spec,
+                cpu_scale: kept.cpu_scale,
                 steps: kept.steps,
                 failed_step: kept.failed_step,
                 trouble: kept.trouble,
@@ -151,7 +154,8 @@ mod tests {
         let (memory, _) = full("memory_working_set_bytes", "bytes", 0.0, Some(64.0));
         let series = vec![Series { spec: memory, values: vec![(0, 1.5), (7, 0.1)] }];
         let trouble = Some("refused".to_owned());
-        let recording = Recording { spec: specs[3].clone(), steps: 9, failed_step: Some(8), series, trouble };
+        let spec = specs[3].clone();
+        let recording = Recording { spec, cpu_scale: 1.25, steps: 9, failed_step: Some(8), series, trouble };
         keep.save(&recording).unwrap();
         assert_eq!(keep.load(&specs[3]).unwrap(), Some(recording));
         assert_eq!(keep.load(&specs[4]).unwrap(), None);

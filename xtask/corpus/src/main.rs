@@ -13,6 +13,7 @@ mod launch;
 mod learned;
 mod load;
 mod outcome;
+mod pace;
 mod place;
 mod programs;
 mod record;

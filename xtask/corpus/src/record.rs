@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     fs::{self, File},
     path::PathBuf,
     process::Command,
@@ -31,6 +31,7 @@ use crate::{
     episode::{Recording, record},
     keep::Keep,
     outcome::STEP,
+    pace::{self, Scales},
     place, programs,
     spec::{self, EpisodeSpec, Kind, Random},
     subject, table,
@@ -55,7 +56,7 @@ pub(crate) struct RecordArguments {
     #[arg(long)]
     out: Option<PathBuf>,
     /// Episodes at once.
-    #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u8).range(1..=40))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=40))]
     jobs: u8,
     /// Fail when less than this share of the episodes, in percent, came out as meant.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
@@ -217,6 +218,9 @@ struct Work {
     done: RefCell<Vec<Recording>>,
     keep: Rc<Keep>,
     total: usize,
+    scales: Scales,
+    /// Between the first starts of two workers.
+    stagger: Duration,
     /// No episode begins after this.
     until: Option<Instant>,
     begun: Instant,
@@ -235,7 +239,10 @@ async fn record_all(
     crate::launch::own_program()?;
     subject::make_template().await?;
     let faults = Faults::start()?;
-    rehearse(&specs, &faults).await?;
+    let scales = pace::rehearse(&specs, &faults, jobs).await?;
+    for (subject, scale) in &scales {
+        println!("{}: limits of CPU time are {scale:.2} times what was drawn", spec::name(subject));
+    }
     // Kinds are spread over time, so that those that use much CPU time do not come together.
     Random::from_seed(arguments.seed ^ 9).shuffle(&mut specs);
     let work = Rc::new(Work {
@@ -243,12 +250,14 @@ async fn record_all(
         left: RefCell::new(specs.into()),
         done: RefCell::default(),
         keep,
+        scales,
+        stagger: pace::stagger(jobs),
         begun: Instant::now(),
         until: arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(u64::from(minutes) * 60)),
     });
     let mut workers = tokio::task::JoinSet::new();
     for slot in 1..=jobs {
-        workers.spawn_local(worker(work.clone(), faults.clone(), slot, jobs));
+        workers.spawn_local(worker(work.clone(), faults.clone(), slot));
     }
     while let Some(ended) = workers.join_next().await {
         ended.context("a worker panicked")?;
@@ -256,31 +265,20 @@ async fn record_all(
     Ok(work.done.take())
 }
 
-/// One short episode of each server, which nobody keeps: the first start of a program reads it from the disk, and would be slower than
-/// all that follow.
-async fn rehearse(specs: &[EpisodeSpec], faults: &Faults) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for spec in specs.iter().filter(|spec| seen.insert(spec::name(spec.subject))) {
-        let short = EpisodeSpec { length_s: 3.0, ..spec.clone() };
-        record(&short, 1, faults).await.context("the rehearsal failed")?;
-    }
-    Ok(())
-}
-
-async fn worker(work: Rc<Work>, faults: Faults, slot: u8, jobs: u8) {
+async fn worker(work: Rc<Work>, faults: Faults, slot: u8) {
     // Starts are costly: they shall not come all at once.
-    let stagger = Duration::from_millis(60_000 / u64::from(jobs)).min(Duration::from_secs(2));
-    tokio::time::sleep(stagger * u32::from(slot - 1)).await;
+    tokio::time::sleep(work.stagger * u32::from(slot - 1)).await;
     loop {
         if work.until.is_some_and(|until| Instant::now() >= until) {
             return;
         }
         let Some(spec) = work.left.borrow_mut().pop_front() else { return };
-        let mut recorded = record(&spec, slot, &faults).await;
+        let scale = work.scales.get(&spec.subject).copied().unwrap_or(1.0);
+        let mut recorded = record(&spec, scale, slot, &faults).await;
         for _ in 0..MORE_TRIES {
             let Err(why) = &recorded else { break };
             eprintln!("again: {why:#}");
-            recorded = record(&spec, slot, &faults).await;
+            recorded = record(&spec, scale, slot, &faults).await;
         }
         match recorded.and_then(|recording| work.keep.save(&recording).map(|()| recording)) {
             Ok(recording) => {

@@ -394,7 +394,14 @@ mod tests {
         let top = if fails { 100.0 } else { 55.0 };
         let values = (0..110).map(|step| (step, f64::from(step).clamp(40.0, top) as f32 * 0.6)).collect();
         let series = vec![Series { spec: memory, values }];
-        Recording { spec, steps: 110, failed_step: fails.then_some(104), series, trouble: None }
+        Recording {
+            spec,
+            cpu_scale: 1.0,
+            steps: 110,
+            failed_step: fails.then_some(104),
+            series,
+            trouble: None,
+        }
     }
 
     #[test]

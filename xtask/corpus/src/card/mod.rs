@@ -19,7 +19,7 @@ use crate::{
     outcome::STEP,
     sample::labels,
     score::{self, LEAD_S, median},
-    spec::{self, Class, Kind, LoadProfile},
+    spec::{self, Class, Kind, LoadProfile, Subject},
     table::{self, Corpus},
 };
 
@@ -47,7 +47,7 @@ fn text(corpus: &Corpus, folder: &Path) -> Result<String> {
     words::introduction(corpus, size_bytes(folder)?, &mut text);
     kinds(&corpus.recordings, &mut text);
     words::plots(&mut text);
-    words::making(&corpus.about, days(&corpus.recordings), &mut text);
+    words::making(&corpus.about, days(&corpus.recordings), &scales(&corpus.recordings), &mut text);
     metrics(&corpus.recordings, &mut text);
     let score = score::score(&corpus.recordings, &DayZero::default(), LEAD_S, score::SHIFT_AT);
     words::floor(&score.markdown(), &mut text);
@@ -64,6 +64,18 @@ fn days(recordings: &[Recording]) -> (f64, f64) {
     let day = |load: &LoadProfile| load.day_s;
     let all = || recordings.iter().map(|r| day(&r.spec.load));
     (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max))
+}
+
+/// By how much limits of CPU time were scaled, by server, in the median.
+fn scales(recordings: &[Recording]) -> String {
+    let mut by_subject: BTreeMap<Subject, Vec<f64>> = BTreeMap::new();
+    for recording in recordings {
+        by_subject.entry(recording.spec.subject).or_default().push(recording.cpu_scale);
+    }
+    let told = by_subject
+        .into_iter()
+        .filter_map(|(subject, scales)| Some(format!("{} × {:.2}", spec::name(subject), median(scales)?)));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// For each kind how many failed, when, and how fast.

@@ -30,7 +30,8 @@ pub(super) fn introduction(corpus: &Corpus, size_bytes: u64, text: &mut String) 
          and limits. Whether and when it *failed* is judged afterwards from what users saw, and from nothing else.\n\n\
          | table | a row is | columns |\n|---|---|---|\n\
          | `episodes.parquet` | an episode | `id`, `subject`, `class`, `kind`, `group` (0–9, for splitting: keep a group on one side), `steps`, \
-         `onset_s`, `failed_s`, `spec` (JSON: seed, limits, load, causes), `trouble` (what a cause met) |\n\
+         `onset_s`, `failed_s`, `spec` (JSON: seed, limits, load, causes), `cpu_scale` (the limit of CPU time was so many times that of `spec`), \
+         `trouble` (what a cause met) |\n\
          | `series.parquet` | a metric of an episode | `episode`, `metric`, `family`, `kind`, `unit`, `limit`, `counter` |\n\
          | `samples.parquet` | a value | `episode`, `metric`, `step` (of {} ms), `value`; a step without a row is a gap |\n",
         of(Class::Foreseeable),
@@ -52,14 +53,15 @@ pub(super) fn plots(text: &mut String) {
     );
 }
 
-pub(super) fn making(about: &About, (shortest, longest): (f64, f64), text: &mut String) {
+pub(super) fn making(about: &About, (shortest, longest): (f64, f64), scales: &str, text: &mut String) {
     let objective = objective();
     let _ = write!(
         text,
         "\n## How it was made\n\n\
          Servers: {}; and the sample service of this repository with its inventory. All unmodified. Each episode has a server of its own, on an \
          address of its own in 127.77.0.0/16 of a network without any other interface, with its own control groups (memory, CPU quota in periods of 20 ms, tasks), its own limit of open files, \
-         and its data on an ext4 file system of its own size. {} episodes ran at once on {} cores; all of them took {:.0} minutes.\n\n\
+         and its data on an ext4 file system of its own size. {} episodes ran at once on {} cores; all of them took {:.0} minutes. \
+         Limits of CPU time are scaled by what a request costs on the machine, as measured just before: here {scales}.\n\n\
          **Load** is an open loop of 22 to 44 requests per second: Poisson arrivals at a rate with a day's season, slow noise and bursts, reads and writes, part of \
          them on fresh connections; a user waits {} ms. **Causes** use what servers really do: keys without expiry, tables and append-only \
          files that grow, connections that are not given back, hung jobs, locks held longer, rows spoilt by a buggy job, upstreams lost one by one.\n\n\

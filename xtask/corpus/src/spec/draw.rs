@@ -96,6 +96,13 @@ pub(crate) fn all(seed: u64) -> Vec<EpisodeSpec> {
     make(seed, wanted)
 }
 
+/// An ordinary quarter of a minute of a server, in which nothing happens.
+pub(crate) fn rehearsal(subject: Subject, seed: u64) -> EpisodeSpec {
+    let draft = |_: &mut Draft| {};
+    let spec = one(0, seed, Kind::Season, 0, subject, draft);
+    EpisodeSpec { length_s: 12.0, ..spec }
+}
+
 /// A small one: each recipe of each kind `times` times, with the same parameters as in the whole one.
 pub(crate) fn reduced(seed: u64, times: u32) -> Vec<EpisodeSpec> {
     make(seed, |kind| times * recipes(kind).len() as u32)

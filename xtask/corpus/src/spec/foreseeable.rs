@@ -172,7 +172,7 @@ fn costly(draft: &mut Draft) {
 
 fn more_load(draft: &mut Draft) {
     draft.limits.cpu_cores = draft.random.between(0.026, 0.032);
-    let factor = draft.random.between(5.5, 7.5);
+    let factor = draft.random.between(6.5, 8.5);
     grow(draft, What::LoadFactor { factor });
 }
 

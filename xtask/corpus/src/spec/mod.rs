@@ -11,7 +11,7 @@ use std::time::Duration;
 use forefend_chaos::Ramp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use draw::{Random, all, reduced};
+pub(crate) use draw::{Random, all, reduced, rehearsal};
 pub(crate) use load::{Burst, DAY_S, LoadProfile};
 
 /// The server that an episode is about. Each is unmodified.

@@ -45,11 +45,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Server {
     /// Starts it with its data and waits until it answers.
-    pub(crate) async fn start(spec: &EpisodeSpec, place: Rc<Place>) -> Result<Rc<Self>> {
+    pub(crate) async fn start(spec: &EpisodeSpec, cpu_scale: f64, place: Rc<Place>) -> Result<Rc<Self>> {
         let server = Rc::new(Self {
             subject: spec.subject,
             place,
-            limits: spec.limits,
+            limits: Limits { cpu_cores: spec.limits.cpu_cores * cpu_scale, ..spec.limits },
             child: RefCell::default(),
             dependencies: RefCell::default(),
         });
@@ -70,7 +70,7 @@ impl Server {
             Subject::Shop | Subject::Nginx | Subject::Postgres => {}
         }
         // Starting is not what is recorded: only now does its share of CPU time count.
-        server.place.set_cpu(spec.limits.cpu_cores)?;
+        server.place.set_cpu(server.limits.cpu_cores)?;
         Ok(server)
     }
 

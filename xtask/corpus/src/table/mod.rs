@@ -86,6 +86,7 @@ fn episodes(recordings: &[Recording]) -> Result<Vec<(&'static str, Column)>> {
         ("class", text(|s| spec::name(s.class()))),
         ("kind", text(|s| spec::name(s.kind))),
         ("group", Column::Int(recordings.iter().map(|r| i32::from(r.spec.group)).collect())),
+        ("cpu_scale", Column::MaybeDouble(recordings.iter().map(|r| Some(r.cpu_scale)).collect())),
         ("steps", Column::Int(recordings.iter().map(|r| r.steps.cast_signed()).collect())),
         ("onset_s", Column::MaybeDouble(recordings.iter().map(|r| r.spec.onset_s()).collect())),
         ("failed_s", Column::MaybeDouble(recordings.iter().map(Recording::failed_s).collect())),
@@ -103,15 +104,19 @@ pub(crate) fn load(folder: &Path) -> Result<Corpus> {
     let about = about.context("episodes.parquet does not tell how it was recorded")?;
     let specs = take(&mut columns, "spec")?.text()?;
     let steps = take(&mut columns, "steps")?.ints()?;
+    let scales = take(&mut columns, "cpu_scale")?.doubles()?;
     let failed = take(&mut columns, "failed_s")?.doubles()?;
     let trouble = take(&mut columns, "trouble")?.text()?;
     let mut series = read_series(folder)?;
     let mut recordings = Vec::new();
-    for (((spec, steps), failed), trouble) in specs.iter().zip(steps).zip(failed).zip(trouble) {
+    for ((((spec, scale), steps), failed), trouble) in
+        specs.iter().zip(scales).zip(steps).zip(failed).zip(trouble)
+    {
         let spec: EpisodeSpec = serde_json::from_str(spec).context("a spec can't be read")?;
         recordings.push(Recording {
             series: series.remove(&spec.id.cast_signed()).unwrap_or_default(),
             spec,
+            cpu_scale: scale.context("an episode does not say how its CPU limit was scaled")?,
             steps: u32::try_from(steps)?,
             failed_step: failed.map(|s| (s / crate::outcome::STEP.as_secs_f64()).round() as u32),
             trouble: (!trouble.is_empty()).then_some(trouble),
@@ -174,6 +179,7 @@ mod tests {
             .zip(&specs)
             .map(|(n, spec)| Recording {
                 spec: spec.clone(),
+                cpu_scale: 1.5,
                 steps: 100,
                 failed_step: (n % 2 == 0).then_some(n),
                 series: series(n),
