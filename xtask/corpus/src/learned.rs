@@ -1,13 +1,13 @@
 //! Models that learn from the corpus, judged on episodes that took no part: split by group of episodes, or by kind of failure.
 //!
-//! The threshold of probability from which traffic would move is chosen on the training episodes alone, so that at most the tolerated
-//! share of those that are healthy or can't be foreseen is shifted.
+//! When traffic moves (how soon a failure must be likely, and how likely) is chosen on the training episodes alone, so that at most the
+//! tolerated share of those that are healthy or can't be foreseen is moved. Peers choose theirs in the same way.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use forefend_domain::{Policy, Windows};
+use forefend_domain::Windows;
 use forefend_learn::{
     boost,
     hazard::{Learner, Watched, train},
@@ -18,9 +18,11 @@ use forefend_predict::{
 };
 
 use crate::{
+    alarm::{Alarm, HORIZON, LEAD_S, Model, Tick, Watcher, course, policy, replay},
     episode::Recording,
     outcome::STEP,
-    score::{self, Score},
+    peers::Peer,
+    score::{self, Score, in_parallel},
     spec::{Class, Kind},
     table,
 };
@@ -32,7 +34,7 @@ pub(crate) struct LearnArguments {
     #[arg(long, default_value = "data/corpus")]
     data: PathBuf,
     /// A warning counts when it comes at least so many seconds before the failure.
-    #[arg(long, default_value_t = score::LEAD_S)]
+    #[arg(long, default_value_t = LEAD_S)]
     lead_s: f64,
     /// One JSON object a line instead of a table.
     #[arg(long)]
@@ -45,16 +47,15 @@ pub(crate) struct LearnArguments {
     unseen_kinds: bool,
 }
 
-const HORIZON: Duration = Duration::from_secs(30);
 /// Every so many steps an episode is looked at for training.
-const EVERY: usize = 3;
+const EVERY: usize = 2;
 /// Steps before the first look: windows need a past.
-const FIRST: usize = 16;
-/// At most this share of episodes that must not be shifted may be.
+const FIRST: usize = 12;
+/// At most this share of episodes that must not be moved may be.
 const TOLERATED: f64 = 0.02;
 /// Parts that the episodes are cut into, by group.
 const FOLDS: u8 = 5;
-/// Parts that the training episodes are cut into to choose the threshold.
+/// Parts that the training episodes are cut into to choose the alarm.
 const INNER: u8 = 2;
 
 /// Learns and prints what that gives.
@@ -65,32 +66,90 @@ pub(crate) fn run(arguments: &LearnArguments) -> Result<()> {
     let corpus = table::load(&arguments.data)?;
     let episodes = &corpus.recordings;
     ensure!(!episodes.is_empty(), "{} holds no episode", arguments.data.display());
+    let lead_s = arguments.lead_s;
     let seen = looks(episodes);
-    let mut judged = Vec::new();
+    let first_day = Model(DayZero::default());
+    let (mut ours, mut first, mut peers) = (Vec::new(), Vec::new(), vec![Vec::new(); Peer::ALL.len()]);
     for part in parts(episodes, arguments.unseen_kinds) {
-        let threshold = threshold(episodes, &seen, &part.kept, arguments.lead_s)?;
-        let learned = Learned { hazard: fit(&seen, &part.kept)? };
         let out: Vec<&Recording> = part.out.iter().map(|i| &episodes[*i]).collect();
-        eprintln!(
-            "{} episodes judged by what {} taught, from probability {threshold:.3}",
-            out.len(),
-            part.kept.len()
-        );
-        judged.push(score::score_of(&out, &learned, arguments.lead_s, threshold));
+        let kept: Vec<&Recording> = part.kept.iter().map(|i| &episodes[*i]).collect();
+        let alarm = alarm_of_learned(episodes, &seen, &part.kept, lead_s)?;
+        let model = Model(Learned { hazard: fit(&seen, &part.kept)? });
+        eprintln!("{} episodes judged by what {} taught: {alarm:?}", out.len(), kept.len());
+        ours.push(score::score_of(&out, &model, lead_s, alarm));
+        first.push(beside(&first_day, &kept, &out, lead_s)?);
+        for (scores, peer) in peers.iter_mut().zip(Peer::ALL) {
+            scores.push(beside(&peer, &kept, &out, lead_s)?);
+        }
     }
-    let all = Score::of_all(judged, arguments.lead_s);
+    let ours = Score::of_all(ours, lead_s);
+    let mut others = vec![("first-passage", Score::of_all(first, lead_s))];
+    others.extend(Peer::ALL.iter().zip(peers).map(|(peer, of)| (peer.name(), Score::of_all(of, lead_s))));
     let case = if arguments.unseen_kinds { "corpus-unseen-kind" } else { "corpus" };
     if arguments.json {
-        let first_day = score::score(episodes, &DayZero::default(), arguments.lead_s, score::SHIFT_AT);
-        for line in all.lines_against(case, "first-passage", &first_day) {
+        let lines = others.iter().flat_map(|(name, other)| ours.lines_against(case, name, other));
+        for line in lines.chain(ours.lines_by_kind(case)) {
             println!("{}", serde_json::to_string(&line)?);
         }
     } else if arguments.explain {
-        all.explain();
+        ours.explain();
     } else {
-        print!("{}", all.markdown());
+        print!("{}", ours.markdown());
+        for (name, other) in &others {
+            print!("\n{name}\n\n{}", other.markdown());
+        }
     }
     Ok(())
+}
+
+/// Someone who need not learn, with the alarm that suits on the episodes that others learn from.
+fn beside(watcher: &impl Watcher, kept: &[&Recording], out: &[&Recording], lead_s: f64) -> Result<Score> {
+    let policy = policy(lead_s);
+    let courses = in_parallel(kept, |recording| course(recording, watcher, &policy));
+    let alarm = alarm(kept, courses, lead_s)?;
+    Ok(score::score_of(out, watcher, lead_s, alarm))
+}
+
+/// The alarm that suits these episodes and what was said of them.
+fn alarm(episodes: &[&Recording], courses: Vec<Vec<Tick>>, lead_s: f64) -> Result<Alarm> {
+    let (mut still, mut failing) = (Vec::new(), Vec::new());
+    for (episode, mut ticks) in episodes.iter().zip(courses).filter(|(episode, _)| episode.is_as_meant()) {
+        let onset = episode.spec.onset_s().map(|s| (s / STEP.as_secs_f64()) as u32);
+        match (episode.spec.kind.class(), episode.failed_step) {
+            (Class::Foreseeable, Some(failed)) => failing.push((ticks, failed)),
+            // What comes after the cause began is no longer for nothing.
+            (Class::Unforeseeable, failed) => {
+                ticks.retain(|tick| onset.or(failed).is_none_or(|until| tick.step < until));
+                still.push(ticks);
+            }
+            (Class::Healthy | Class::Foreseeable, _) => still.push(ticks),
+        }
+    }
+    let lead = (lead_s / STEP.as_secs_f64()).ceil() as u32;
+    Alarm::choose(&still, &failing, lead, TOLERATED, &policy(lead_s)).context("no episode says anything")
+}
+
+/// The alarm of a model that learns, found by cross-validation among the episodes that it learns from.
+fn alarm_of_learned(
+    episodes: &[Recording],
+    seen: &[Vec<Look>],
+    kept: &[usize],
+    lead_s: f64,
+) -> Result<Alarm> {
+    let policy = policy(lead_s);
+    let (mut judged, mut courses) = (Vec::new(), Vec::new());
+    for inner in 0..INNER {
+        let (out, rest): (Vec<usize>, Vec<usize>) =
+            kept.iter().copied().partition(|i| episodes[*i].spec.group / FOLDS % INNER == inner);
+        if out.is_empty() || rest.is_empty() {
+            continue;
+        }
+        let model = Model(Learned { hazard: fit(seen, &rest)? });
+        let out: Vec<&Recording> = out.iter().map(|i| &episodes[*i]).collect();
+        courses.extend(in_parallel(&out, |recording| course(recording, &model, &policy)));
+        judged.extend(out);
+    }
+    alarm(&judged, courses, lead_s)
 }
 
 /// Episodes that are judged, and those that the model learns from.
@@ -116,7 +175,7 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
         .zip(foreseeable())
         .map(|(n, left_out)| {
             let f = n % FOLDS;
-            // The episodes that must not be shifted are judged once, by the first model that has not seen their fold.
+            // The episodes that must not be moved are judged once, by the first model that has not seen their fold.
             let judged = |i: &usize| {
                 kind(i) == left_out || (n < FOLDS && fold(i) == f && kind(i).class() != Class::Foreseeable)
             };
@@ -138,10 +197,11 @@ struct Look {
 
 /// Looks at every episode, at fixed steps.
 fn looks(episodes: &[Recording]) -> Vec<Vec<Look>> {
-    let one = |recording: &Recording| {
+    let all: Vec<&Recording> = episodes.iter().collect();
+    in_parallel(&all, |recording| {
         let mut looks = Vec::new();
         let end = recording.failed_step.unwrap_or(recording.steps);
-        score::replay(recording, |step, windows: &Windows| {
+        replay(recording, |step, windows: &Windows| {
             if (step as usize) < FIRST || !(step as usize).is_multiple_of(EVERY) {
                 return;
             }
@@ -151,77 +211,35 @@ fn looks(episodes: &[Recording]) -> Vec<Vec<Look>> {
             }
         });
         looks
-    };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let chunk = episodes.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = episodes
-            .chunks(chunk)
-            .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
-            .collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
 }
+
+/// Ends of the intervals in which a failure may fall, in seconds. The last is what features look ahead to.
+const EDGES_S: [f64; 8] = [2.5, 4.0, 5.5, 7.0, 10.0, 15.0, 20.0, HORIZON.as_secs() as f64];
 
 fn fit(seen: &[Vec<Look>], kept: &[usize]) -> Result<Hazard> {
     let mut watched = Watched::default();
     for look in kept.iter().flat_map(|i| &seen[*i]) {
         watched.push(look.row.clone(), look.left_s, look.failed, 1.0);
     }
+    let names = feature_names();
+    // Fuller and faster is never safer: without that, the few hundred episodes leave too much to chance.
+    let rising =
+        |name: &String| ["fill", "pace", "first_passage"].iter().any(|measure| name.contains(measure));
+    let mut monotone: Vec<i8> = names.iter().map(|name| i8::from(rising(name))).collect();
+    monotone.push(0);
     let settings = boost::Settings {
         rounds: 200,
         learning_rate: 0.06,
-        leaves: 12,
+        leaves: 14,
         min_rows_in_leaf: 40,
         l2: 5.0,
         row_share: 0.7,
-        column_share: 0.4,
+        column_share: 0.3,
         seed: 1,
+        monotone,
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         ..boost::Settings::default()
     };
-    let edges = vec![2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0];
-    Ok(train(&watched, None, &feature_names(), &edges, &Learner::Trees(settings))?)
-}
-
-/// The lowest probability from which at most the tolerated share is shifted of what must not be, found by cross-validation among the
-/// episodes that are learned from.
-fn threshold(episodes: &[Recording], seen: &[Vec<Look>], kept: &[usize], lead_s: f64) -> Result<f64> {
-    let policy = score::policy(lead_s);
-    let mut highest: Vec<f64> = Vec::new();
-    for inner in 0..INNER {
-        let (out, rest): (Vec<usize>, Vec<usize>) =
-            kept.iter().copied().partition(|i| episodes[*i].spec.group / FOLDS % INNER == inner);
-        if out.is_empty() || rest.is_empty() {
-            continue;
-        }
-        let model = Learned { hazard: fit(seen, &rest)? };
-        let must_stay: Vec<&Recording> =
-            out.iter().map(|i| &episodes[*i]).filter(|r| r.spec.kind.class() != Class::Foreseeable).collect();
-        highest.extend(courses(&must_stay, &model, &policy).iter().map(|ticks| {
-            // The threshold at which it would just not be shifted.
-            let levels = (1..100).rev().map(|percent| f64::from(percent) / 100.0);
-            levels
-                .into_iter()
-                .find(|level| score::first_shift(ticks, &policy, *level).is_some())
-                .unwrap_or(0.0)
-        }));
-    }
-    highest.sort_by(|a, b| b.total_cmp(a));
-    // So many may be shifted; the next one must not.
-    let tolerated = (highest.len() as f64 * TOLERATED) as usize;
-    Ok(highest.get(tolerated).map_or(0.5, |level| (level + 0.01).min(0.99)))
-}
-
-fn courses(recordings: &[&Recording], model: &Learned, policy: &Policy) -> Vec<Vec<score::Tick>> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let chunk = recordings.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = recordings
-            .chunks(chunk)
-            .map(|part| {
-                scope.spawn(move || part.iter().map(|r| score::course(r, model, policy)).collect::<Vec<_>>())
-            })
-            .collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
-    })
+    Ok(train(&watched, None, &names, &EDGES_S, &Learner::Trees(settings))?)
 }

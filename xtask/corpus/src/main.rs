@@ -4,6 +4,7 @@
 //! [`spec`] says from seeds what shall happen, [`episode`] makes it happen to a real [`subject`] in a [`place`] of its own
 //! under the [`load`] of users with its [`cause`]s, [`sample`] measures, [`outcome`] judges, [`table`] keeps.
 
+mod alarm;
 mod card;
 mod cause;
 mod check;
@@ -14,6 +15,7 @@ mod learned;
 mod load;
 mod outcome;
 mod pace;
+mod peers;
 mod place;
 mod programs;
 mod record;

@@ -1,21 +1,20 @@
-//! Would the model of the first day have moved traffic in time, and where would it have moved it for nothing?
+//! Would a model have moved traffic in time, and where would it have moved it for nothing?
 //!
 //! Every episode is replayed through the code of production: values into the telemetry crate's store, its windows into the
 //! predictor, the prediction into the race of `decide`, and the trigger counted over ticks.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use forefend_decide::race;
-use forefend_domain::{Basis, CellId, LeadTimeProfile, Policy, Stage, Timestamp, Windows};
-use forefend_predict::{DayZero, Predictor};
-use forefend_telemetry::{SeriesStore, StoreOptions};
+use forefend_learn::evaluate::bootstrap::Bootstrap;
+use forefend_predict::DayZero;
 use serde::Serialize;
 
 use crate::{
+    alarm::{Alarm, LEAD_S, Model, SHIFT_AT, Watcher, course, policy},
     episode::Recording,
-    outcome::{STEP, instant},
+    outcome::STEP,
     spec::{self, Class, Kind},
     table,
 };
@@ -37,23 +36,15 @@ pub(crate) struct ScoreArguments {
     explain: bool,
 }
 
-/// Compressed like everything else: a shift that takes minutes takes seconds here.
-pub(crate) const LEAD_S: f64 = 5.0;
-const HORIZON: Duration = Duration::from_secs(30);
-/// The probability from which the model of the first day moves traffic.
-pub(crate) const SHIFT_AT: f64 = 0.6;
-/// What counting to three ticks takes, and a little.
-const MARGIN: Duration = Duration::from_secs(2);
-
 /// Scores a recording and prints the result.
 ///
 /// # Errors
 /// When the recording can't be read.
 pub(crate) fn run(arguments: &ScoreArguments) -> Result<()> {
     let corpus = table::load(&arguments.data)?;
-    let score = score(&corpus.recordings, &DayZero::default(), arguments.lead_s, SHIFT_AT);
+    let score = score(&corpus.recordings, &Model(DayZero::default()), arguments.lead_s, SHIFT_AT);
     if arguments.json {
-        for line in score.lines() {
+        for line in score.lines("first-day") {
             println!("{}", serde_json::to_string(&line)?);
         }
     } else if arguments.explain {
@@ -68,7 +59,6 @@ pub(crate) fn run(arguments: &ScoreArguments) -> Result<()> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Judged {
     pub(crate) kind: Kind,
-    group: u8,
     /// Whether it came out as it was meant.
     as_meant: bool,
     onset_s: Option<f64>,
@@ -120,46 +110,38 @@ pub(crate) struct Score {
     lead_s: f64,
 }
 
-/// Replays all episodes with a model that moves traffic from probability `shift_at` on.
-pub(crate) fn score(
-    recordings: &[Recording],
-    model: &(impl Predictor + Sync),
-    lead_s: f64,
-    shift_at: f64,
-) -> Score {
+/// Replays all episodes with a model that moves traffic as `alarm` says.
+pub(crate) fn score(recordings: &[Recording], model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Score {
     let all: Vec<&Recording> = recordings.iter().collect();
-    score_of(&all, model, lead_s, shift_at)
+    score_of(&all, model, lead_s, alarm)
 }
 
 /// The same for some of them.
-pub(crate) fn score_of(
-    recordings: &[&Recording],
-    model: &(impl Predictor + Sync),
-    lead_s: f64,
-    shift_at: f64,
-) -> Score {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let chunk = recordings.len().div_ceil(threads).max(1);
-    let judged = std::thread::scope(|scope| {
-        let parts: Vec<_> = recordings
-            .chunks(chunk)
-            .map(|part| {
-                scope
-                    .spawn(move || part.iter().map(|r| judge(r, model, lead_s, shift_at)).collect::<Vec<_>>())
-            })
-            .collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
-    });
+pub(crate) fn score_of(recordings: &[&Recording], model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Score {
+    let judged = in_parallel(recordings, |recording| judge(recording, model, lead_s, alarm));
     Score { judged, lead_s }
 }
 
-fn judge(recording: &Recording, model: &impl Predictor, lead_s: f64, shift_at: f64) -> Judged {
+/// What `of` gives for each, by as many threads as there are processors.
+pub(crate) fn in_parallel<T: Send>(recordings: &[&Recording], of: impl Fn(&Recording) -> T + Sync) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let chunk = recordings.len().div_ceil(threads).max(1);
+    let of = &of;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = recordings
+            .chunks(chunk)
+            .map(|part| scope.spawn(move || part.iter().map(|r| of(r)).collect::<Vec<_>>()))
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
+}
+
+fn judge(recording: &Recording, model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Judged {
     let policy = policy(lead_s);
     let ticks = course(recording, model, &policy);
-    let shift = first_shift(&ticks, &policy, shift_at);
+    let shift = alarm.first(&ticks, &policy);
     Judged {
         kind: recording.spec.kind,
-        group: recording.spec.group,
         as_meant: recording.is_as_meant(),
         onset_s: recording.spec.onset_s(),
         failed_s: recording.failed_s(),
@@ -169,93 +151,18 @@ fn judge(recording: &Recording, model: &impl Predictor, lead_s: f64, shift_at: f
     }
 }
 
-/// The policy that is asked: the defaults with the horizon and the lead times of compressed time.
-pub(crate) fn policy(lead_s: f64) -> Policy {
-    let mut policy = Policy { horizon: HORIZON, ..Policy::default() };
-    policy.trigger.margin = MARGIN;
-    let shares = [
-        (Stage::Create, 0.2),
-        (Stage::WarmUp, 0.3),
-        (Stage::Earn, 0.3),
-        (Stage::Drain, 0.1),
-        (Stage::Propagate, 0.1),
-    ];
-    policy.lead_time_priors =
-        shares.map(|(stage, share)| (stage, Duration::from_secs_f64(lead_s * share))).into();
-    policy
-}
-
-/// What a model says at a step.
-#[derive(Debug, Clone)]
-pub(crate) struct Tick {
-    pub(crate) step: u32,
-    pub(crate) probability: f64,
-    /// Whether the race is due, and the prediction rests on more than a prior.
-    pub(crate) due: bool,
-    /// The metric that it rests on most, and where it stood.
-    driver: String,
-}
-
-/// All that a model says of an episode before its failure.
-pub(crate) fn course(recording: &Recording, model: &impl Predictor, policy: &Policy) -> Vec<Tick> {
-    let lead_times = LeadTimeProfile::default();
-    let mut ticks = Vec::new();
-    replay(recording, |step, windows| {
-        let Some(prediction) = model.predict(windows, policy.horizon) else { return };
-        let driver = prediction.drivers.first();
-        ticks.push(Tick {
-            step,
-            probability: prediction.probability.get(),
-            due: prediction.basis != Basis::Prior && race(&prediction, policy, &lead_times, false).is_due(),
-            driver: driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default(),
-        });
-    });
-    ticks
-}
-
-/// Shows the windows of every step before the failure, as production would have seen them.
-pub(crate) fn replay(recording: &Recording, mut look: impl FnMut(u32, &Windows)) {
-    let Ok(cell) = CellId::new("episode") else { return };
-    let options = StoreOptions { step: STEP, length: 120, rate_lookback: 4, ..StoreOptions::default() };
-    let mut store = SeriesStore::new(options);
-    let mut places = vec![0; recording.series.len()];
-    for step in 0..recording.failed_step.unwrap_or(recording.steps) {
-        let at: Timestamp = instant(step);
-        for (series, place) in recording.series.iter().zip(&mut places) {
-            if let Some((_, value)) = series.values.get(*place).filter(|(s, _)| *s == step) {
-                *place += 1;
-                // There is room for all: an episode has far fewer series than the store holds.
-                let _ = store.record(&cell, &series.spec, at, Some(f64::from(*value)));
-            }
-        }
-        if let Some(windows) = store.windows(at).first() {
-            look(step, windows);
-        }
-    }
-}
-
-/// The tick in which traffic would first move, counted as the policy's trigger does.
-pub(crate) fn first_shift<'a>(ticks: &'a [Tick], policy: &Policy, shift_at: f64) -> Option<&'a Tick> {
-    let mut hits = 0u64;
-    let newest = (1u64 << policy.trigger.of_ticks.min(63)) - 1;
-    ticks.iter().find(|tick| {
-        hits = hits << 1 | u64::from(tick.due && tick.probability >= shift_at);
-        tick.due && (hits & newest).count_ones() >= policy.trigger.hits
-    })
-}
-
 /// One line of a benchmark's result.
 #[derive(Debug, Serialize)]
 pub(crate) struct Line {
     bench: &'static str,
     case: &'static str,
     peer: Option<&'static str>,
-    metric: &'static str,
+    metric: String,
     unit: &'static str,
     pub(crate) ours: Option<f64>,
     theirs: Option<f64>,
     ratio: Option<f64>,
-    /// Lowest and highest of the ten groups of episodes.
+    /// The 95% interval, by drawing episodes with replacement.
     spread: Option<[f64; 2]>,
     rounds: u32,
 }
@@ -273,61 +180,85 @@ impl Score {
 
     /// What `bench predict` prints of the corpus, beside another score of the same episodes.
     pub(crate) fn lines_against(&self, case: &'static str, peer: &'static str, other: &Self) -> Vec<Line> {
-        let beside = other.lines().into_iter();
-        self.lines()
+        let beside = other.lines(case).into_iter();
+        self.lines(case)
             .into_iter()
             .zip(beside)
             .map(|(line, other)| {
                 let ratio = line.ours.zip(other.ours).map(|(ours, theirs)| rounded(ours / theirs));
                 let ratio = ratio.filter(|ratio| ratio.is_finite());
-                Line { case, peer: Some(peer), theirs: other.ours, ratio, ..line }
+                Line { peer: Some(peer), theirs: other.ours, ratio, ..line }
             })
             .collect()
     }
 
     /// What the score says of the corpus.
-    pub(crate) fn lines(&self) -> Vec<Line> {
+    pub(crate) fn lines(&self, case: &'static str) -> Vec<Line> {
         let foreseeable = |j: &&Judged| j.kind.class() == Class::Foreseeable && j.as_meant;
         let others = |j: &&Judged| j.kind.class() != Class::Foreseeable && j.as_meant;
-        let line = |metric,
-                    unit,
-                    of: &dyn Fn(&[&Judged]) -> Option<f64>,
-                    which: &dyn Fn(&&Judged) -> bool| {
-            let all: Vec<&Judged> = self.judged.iter().filter(which).collect();
-            let mut groups: BTreeMap<u8, Vec<&Judged>> = BTreeMap::new();
-            all.iter().for_each(|j| groups.entry(j.group).or_default().push(j));
-            let of_groups: Vec<f64> = groups.values().filter_map(|group| of(group)).collect();
-            let spread =
-                of_groups.iter().copied().reduce(f64::min).zip(of_groups.iter().copied().reduce(f64::max));
-            Line {
-                bench: "predict",
-                case: "corpus",
-                peer: None,
-                metric,
-                unit,
-                ours: of(&all).map(rounded),
-                theirs: None,
-                ratio: None,
-                spread: spread.map(|(low, high)| [rounded(low), rounded(high)]),
-                rounds: 1,
-            }
-        };
+        let early = |all: &[&Judged]| share(all, Judged::false_shift);
         vec![
-            line("recall_with_lead", "share", &|all| self.recall(all), &foreseeable),
-            line(
+            self.line(case, "recall_with_lead", "share", |all| self.recall(all), foreseeable),
+            self.line(case, "recall", "share", |all| share(all, |j| j.lead_s().is_some()), foreseeable),
+            self.line(
+                case,
                 "lead_time_s",
                 "s",
-                &|all| median(all.iter().filter_map(|j| j.lead_s()).collect()),
-                &foreseeable,
+                |all| median(all.iter().filter_map(|j| j.lead_s()).collect()),
+                foreseeable,
             ),
-            line("false_shift_share", "share", &|all| share(all, Judged::false_shift), &others),
+            self.line(case, "false_shift_share", "share", early, others),
+            self.line(case, "shift_before_onset_share", "share", early, foreseeable),
         ]
+    }
+
+    /// Recall with lead, kind by kind.
+    pub(crate) fn lines_by_kind(&self, case: &'static str) -> Vec<Line> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| kind.class() == Class::Foreseeable);
+        kinds
+            .map(|kind| {
+                let metric = format!("recall_with_lead[{}]", spec::name(kind));
+                self.line(
+                    case,
+                    &metric,
+                    "share",
+                    |all| self.recall(all),
+                    move |j| j.kind == kind && j.as_meant,
+                )
+            })
+            .collect()
+    }
+
+    fn line(
+        &self,
+        case: &'static str,
+        metric: &str,
+        unit: &'static str,
+        of: impl Fn(&[&Judged]) -> Option<f64>,
+        which: impl Fn(&&Judged) -> bool,
+    ) -> Line {
+        let all: Vec<&Judged> = self.judged.iter().filter(which).collect();
+        let episodes: Vec<u32> = all.iter().map(|j| j.id).collect();
+        let drawn = |rows: &[usize]| of(&rows.iter().map(|row| all[*row]).collect::<Vec<_>>());
+        let interval = Bootstrap::default().interval(&episodes, drawn);
+        Line {
+            bench: "predict",
+            case,
+            peer: None,
+            metric: metric.to_owned(),
+            unit,
+            ours: of(&all).map(rounded),
+            theirs: None,
+            ratio: None,
+            spread: interval.map(|found| [rounded(found.low), rounded(found.high)]),
+            rounds: 1,
+        }
     }
 
     /// The same by kind, as a table.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!(
-            "| kind | episodes | as meant | recall with {:.0} s lead | median lead | false shifts |\n|---|--:|--:|--:|--:|--:|\n",
+            "| kind | episodes | as meant | recall with {:.1} s lead | median lead | false shifts |\n|---|--:|--:|--:|--:|--:|\n",
             self.lead_s
         );
         for kind in Kind::ALL {
@@ -363,6 +294,7 @@ impl Score {
     }
 }
 
+/// The share of episodes that are like that; `None` of none.
 fn share(of: &[&Judged], which: impl Fn(&Judged) -> bool) -> Option<f64> {
     (!of.is_empty()).then(|| of.iter().filter(|j| which(j)).count() as f64 / of.len() as f64)
 }
@@ -406,18 +338,18 @@ mod tests {
 
     #[test]
     fn a_steady_climb_is_warned_of_in_time_and_a_plateau_is_let_be() {
-        let score = score(&[climbing(true), climbing(false)], &DayZero::default(), LEAD_S, SHIFT_AT);
-        let lines = score.lines();
+        let score = score(&[climbing(true), climbing(false)], &Model(DayZero::default()), 5.0, SHIFT_AT);
+        let lines = score.lines("corpus");
         assert_eq!(lines[0].ours, Some(1.0), "{score:?}");
-        assert!(lines[1].ours.is_some_and(|lead| (5.0..20.0).contains(&lead)), "{score:?}");
-        assert_eq!(lines[2].ours, Some(0.0), "{score:?}");
+        assert!(lines[2].ours.is_some_and(|lead| (5.0..20.0).contains(&lead)), "{score:?}");
+        assert_eq!(lines[3].ours, Some(0.0), "{score:?}");
     }
 
     #[test]
     fn a_model_that_knows_nothing_warns_of_nothing() {
         let blind = DayZero { forecast: false, ..DayZero::default() };
-        let score = score(&[climbing(true)], &blind, LEAD_S, SHIFT_AT);
-        assert_eq!(score.lines()[0].ours, Some(0.0));
+        let score = score(&[climbing(true)], &Model(blind), LEAD_S, SHIFT_AT);
+        assert_eq!(score.lines("corpus")[0].ours, Some(0.0));
         assert!(score.markdown().contains("| leak | 1 | 1 | 0% | – | 0% |"), "{}", score.markdown());
     }
 

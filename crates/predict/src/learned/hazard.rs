@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Linear, Trees};
@@ -119,6 +121,13 @@ impl Hazard {
     #[must_use]
     pub fn edges(&self) -> &[f64] {
         &self.edges
+    }
+
+    /// How far the curve reaches, where time is in seconds: to its last edge. Features that look ahead look as far.
+    #[must_use]
+    pub fn reach(&self) -> Duration {
+        let last = self.edges.last().copied().unwrap_or(0.0);
+        Duration::try_from_secs_f64(last).unwrap_or(Duration::MAX)
     }
 
     /// The names of the features, in the order in which a row gives them.

@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, time::Duration};
 use forefend_domain::{Basis, Driver, HealthScore, MetricName, Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
-use super::{Hazard, features::features_beside};
+use super::{
+    Hazard,
+    features::{features, features_beside},
+};
 use crate::{Curve, DayZero, Predictor};
 
 /// A driver below this share is not worth a line.
@@ -23,7 +26,13 @@ pub struct Learned {
 impl Predictor for Learned {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
         let first_day = DayZero::default().predict(windows, horizon)?;
-        let row = features_beside(windows, horizon, &first_day);
+        // Features look as far ahead as they did in training, whatever is asked for.
+        let own = self.hazard.reach();
+        let row = if own == horizon {
+            features_beside(windows, horizon, &first_day)
+        } else {
+            features(windows, own)?
+        };
         let cumulative = self.hazard.cumulative(&row.values);
         let curve = Curve::new(horizon).with_probabilities(|t| self.hazard.within(&cumulative, t));
         let probability = curve.probability_within(horizon);

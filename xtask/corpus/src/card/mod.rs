@@ -15,10 +15,11 @@ use anyhow::{Context, Result};
 use forefend_predict::DayZero;
 
 use crate::{
+    alarm::{LEAD_S, Model, SHIFT_AT},
     episode::Recording,
     outcome::STEP,
     sample::labels,
-    score::{self, LEAD_S, median},
+    score::{self, median},
     spec::{self, Class, Kind, LoadProfile, Subject},
     table::{self, Corpus},
 };
@@ -49,7 +50,7 @@ fn text(corpus: &Corpus, folder: &Path) -> Result<String> {
     words::plots(&mut text);
     words::making(&corpus.about, days(&corpus.recordings), &scales(&corpus.recordings), &mut text);
     metrics(&corpus.recordings, &mut text);
-    let score = score::score(&corpus.recordings, &DayZero::default(), LEAD_S, score::SHIFT_AT);
+    let score = score::score(&corpus.recordings, &Model(DayZero::default()), LEAD_S, SHIFT_AT);
     words::floor(&score.markdown(), &mut text);
     words::limits(&mut text);
     Ok(text)

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::{
+    alarm::LEAD_S,
     outcome::{PATIENCE, STEP, objective},
-    score::LEAD_S,
     spec::{Class, DAY_S},
     table::{About, Corpus},
 };

@@ -52,6 +52,7 @@ impl Random {
 
 /// An episode while its recipe draws it.
 pub(super) struct Draft {
+    pub(super) subject: Subject,
     pub(super) random: Random,
     pub(super) limits: Limits,
     pub(super) load: LoadProfile,
@@ -129,7 +130,7 @@ fn one(id: u32, seed: u64, kind: Kind, group: u8, subject: Subject, recipe: fn(&
     let limits = limits(subject);
     let load = load(subject, &mut random);
     let onset_s = random.between(11.0, 20.0);
-    let mut draft = Draft { random, limits, load, causes: Vec::new(), length_s: 60.0, onset_s };
+    let mut draft = Draft { subject, random, limits, load, causes: Vec::new(), length_s: 60.0, onset_s };
     recipe(&mut draft);
     let Draft { limits, load, causes, length_s, .. } = draft;
     EpisodeSpec { id, seed, subject, kind, group, length_s, limits, load, causes }

@@ -164,15 +164,21 @@ fn hung_jobs(draft: &mut Draft) {
 }
 
 fn costly(draft: &mut Draft) {
-    let (low, high) = if draft.limits.cpu_cores > 0.3 { (0.15, 0.19) } else { (0.08, 0.11) };
+    // Redis makes the least of a costly request.
+    let (low, high) = match draft.subject {
+        Subject::Postgres => (0.15, 0.19),
+        Subject::Redis => (0.04, 0.06),
+        Subject::Nginx | Subject::Shop => (0.08, 0.11),
+    };
     draft.limits.cpu_cores = draft.random.between(low, high);
     let share = draft.random.between(0.9, 1.0);
     grow(draft, What::HeavyShare { share });
 }
 
 fn more_load(draft: &mut Draft) {
-    draft.limits.cpu_cores = draft.random.between(0.026, 0.032);
-    let factor = draft.random.between(6.5, 8.5);
+    // Many requests at once cost less each.
+    draft.limits.cpu_cores = draft.random.between(0.019, 0.024);
+    let factor = draft.random.between(7.5, 10.0);
     grow(draft, What::LoadFactor { factor });
 }
 
