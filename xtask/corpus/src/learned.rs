@@ -14,7 +14,7 @@ use forefend_learn::{
 };
 use forefend_predict::{
     DayZero,
-    learned::{Hazard, Learned, feature_names, features},
+    learned::{Hazard, Learned, feature_names, features, never_falls},
 };
 
 use crate::{
@@ -223,10 +223,8 @@ fn fit(seen: &[Vec<Look>], kept: &[usize]) -> Result<Hazard> {
         watched.push(look.row.clone(), look.left_s, look.failed, 1.0);
     }
     let names = feature_names();
-    // Fuller and faster is never safer: without that, the few hundred episodes leave too much to chance.
-    let rising =
-        |name: &String| ["fill", "pace", "first_passage"].iter().any(|measure| name.contains(measure));
-    let mut monotone: Vec<i8> = names.iter().map(|name| i8::from(rising(name))).collect();
+    // Without that, a few hundred episodes leave too much to chance.
+    let mut monotone: Vec<i8> = never_falls().into_iter().map(i8::from).collect();
     monotone.push(0);
     let settings = boost::Settings {
         rounds: 200,

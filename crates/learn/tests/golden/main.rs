@@ -40,18 +40,13 @@ fn ranks_agree_with_scikit_learn() {
     near(rank::auc(&scores, &truth, None), &of["auc"], 1e-12);
     near(rank::auc(&scores, &truth, Some(&weights)), &of["weighted_auc"], 1e-12);
     near(rank::average_precision(&scores, &truth, None), &of["average_precision"], 1e-12);
-    near(
-        rank::average_precision(&scores, &truth, Some(&weights)),
-        &of["weighted_average_precision"],
-        1e-12,
-    );
+    near(rank::average_precision(&scores, &truth, Some(&weights)), &of["weighted_average_precision"], 1e-12);
 }
 
 #[test]
 fn probabilities_agree_with_scikit_learn_and_calibration_with_statsmodels() {
     let of = figures("probable");
-    let (risks, truth, weights) =
-        (numbers(&of["risks"]), outcomes(&of["outcomes"]), numbers(&of["weights"]));
+    let (risks, truth, weights) = (numbers(&of["risks"]), outcomes(&of["outcomes"]), numbers(&of["weights"]));
     near(probability::brier(&risks, &truth, None), &of["brier"], 1e-12);
     near(probability::brier(&risks, &truth, Some(&weights)), &of["weighted_brier"], 1e-12);
     near(probability::log_loss(&risks, &truth, None), &of["log_loss"], 1e-12);
@@ -115,9 +110,8 @@ fn the_penalised_regression_agrees_with_scikit_learn() {
 #[test]
 fn intervals_agree_with_statsmodels_and_scipy() {
     let of = figures("intervals");
-    let pairs = |name: &str| -> Vec<Vec<f64>> {
-        of[name].as_array().expect("pairs").iter().map(numbers).collect()
-    };
+    let pairs =
+        |name: &str| -> Vec<Vec<f64>> { of[name].as_array().expect("pairs").iter().map(numbers).collect() };
     for (of, expected) in pairs("wilson_of").iter().zip(of["wilson"].as_array().expect("pairs")) {
         let found = wilson(of[0] as usize, of[1] as usize, 0.95).expect("an interval");
         near(found.low, &expected[0], 1e-12);

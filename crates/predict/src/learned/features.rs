@@ -8,35 +8,66 @@ use forefend_domain::{Family, MetricName, MetricWindow, Prediction, Windows};
 use crate::{DayZero, Predictor, anomaly::robust_z};
 
 /// What is measured of one metric; the extremes over the metrics of a family become features.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
     /// The newest level as a share of the limit.
     Fill,
-    /// The share of what is left to the limit that the slope of the newest quarter covers within the horizon.
-    Pace,
-    /// The same with the slope of the whole window.
-    LongPace,
+    /// How much of what is left to the limit the slope of the newest steps covers within the horizon.
+    Pace(Past),
+    /// The slope over its standard error.
+    Climb(Past),
     /// Robust z of the newest values.
     Unlikeness,
     /// Logarithm of the newest mean over the mean before.
     Change,
-    /// Slope of the newest quarter over its standard error.
-    Climb,
-    /// The same over the whole window.
-    LongClimb,
+    /// How far the newest level is above all that was there until six steps ago: a sawtooth comes back to where it was, a leak does not.
+    Record,
+    /// The largest fall from a height that was reached before, as a sawtooth has it.
+    Fall,
+    /// How much more the slope of the newest steps covers within the horizon than that of many.
+    Acceleration,
     /// Logarithm of the newest scatter over the scatter before.
     Roughness,
 }
 
+/// How many of the newest steps a line is laid through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    Steps8,
+    Steps16,
+    Steps32,
+    Whole,
+}
+
+impl Past {
+    const ALL: [Self; 4] = [Self::Steps8, Self::Steps16, Self::Steps32, Self::Whole];
+
+    fn steps(self) -> usize {
+        match self {
+            Self::Steps8 => 8,
+            Self::Steps16 => 16,
+            Self::Steps32 => 32,
+            Self::Whole => usize::MAX,
+        }
+    }
+}
+
 /// Each measure, whether its largest or also its smallest value over a family counts, and its name.
-const MEASURES: [(Measure, bool, &str); 8] = [
+const MEASURES: [(Measure, bool, &str); 15] = [
     (Measure::Fill, false, "fill"),
-    (Measure::Pace, false, "pace"),
-    (Measure::LongPace, false, "long_pace"),
+    (Measure::Pace(Past::Steps8), false, "pace8"),
+    (Measure::Pace(Past::Steps16), false, "pace16"),
+    (Measure::Pace(Past::Steps32), false, "pace32"),
+    (Measure::Pace(Past::Whole), false, "pace"),
+    (Measure::Climb(Past::Steps8), true, "climb8"),
+    (Measure::Climb(Past::Steps16), false, "climb16"),
+    (Measure::Climb(Past::Steps32), true, "climb32"),
+    (Measure::Climb(Past::Whole), false, "climb"),
     (Measure::Unlikeness, true, "unlikeness"),
     (Measure::Change, true, "change"),
-    (Measure::Climb, true, "climb"),
-    (Measure::LongClimb, true, "long_climb"),
+    (Measure::Record, true, "record"),
+    (Measure::Fall, false, "fall"),
+    (Measure::Acceleration, false, "acceleration"),
     (Measure::Roughness, false, "roughness"),
 ];
 
@@ -56,6 +87,12 @@ const FAR: f64 = 30.0;
 /// The fewest values from which anything is measured.
 const LEAST: usize = 8;
 
+/// The newest values that make a level.
+const LEVEL: usize = 3;
+
+/// Values that are too new to be a height that was reached before.
+const RECENT: usize = 6;
+
 /// The names of what [`features`] gives, in its order.
 #[must_use]
 pub fn feature_names() -> Vec<String> {
@@ -68,8 +105,25 @@ pub fn feature_names() -> Vec<String> {
             }
         }
     }
+    names.extend(MEASURES.map(|(.., measure)| format!("nearest.{measure}")));
     names.push("first_passage".to_owned());
     names
+}
+
+/// Whether risk can only rise with a feature, however everything else stands: fuller and faster is never safer. In the order of
+/// [`feature_names`].
+#[must_use]
+pub fn never_falls() -> Vec<bool> {
+    let rises = |measure: Measure| matches!(measure, Measure::Fill | Measure::Pace(_));
+    let mut all = Vec::new();
+    for _ in FAMILIES {
+        for (measure, both, _) in MEASURES {
+            all.extend(std::iter::repeat_n(rises(measure), 1 + usize::from(both)));
+        }
+    }
+    all.extend(MEASURES.map(|(measure, ..)| rises(measure)));
+    all.push(true);
+    all
 }
 
 /// A row of features of one cell.
@@ -94,13 +148,16 @@ pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
     Some(features_beside(windows, horizon, &DayZero::default().predict(windows, horizon)?))
 }
 
+/// The measures of one metric, in the order of [`MEASURES`].
+type Measured = [f64; MEASURES.len()];
+
 /// The same where the prediction of the first day is there already: it is a feature too, so that what it knows need not be learned
 /// again.
 pub(super) fn features_beside(windows: &Windows, horizon: Duration, first_day: &Prediction) -> Row {
     let step_s = windows.step.as_secs_f64().max(1e-3);
     let horizon_steps = horizon.as_secs_f64() / step_s;
     let mut row = Row::default();
-    let measured: Vec<(&MetricWindow, [f64; MEASURES.len()])> =
+    let measured: Vec<(&MetricWindow, Measured)> =
         windows.metrics.values().map(|metric| (metric, measure(metric, horizon_steps))).collect();
     for (family, _) in FAMILIES {
         for (i, (_, both, _)) in MEASURES.iter().enumerate() {
@@ -112,14 +169,32 @@ pub(super) fn features_beside(windows: &Windows, horizon: Duration, first_day: &
             }
         }
     }
+    let nearest = measured
+        .iter()
+        .map(|(metric, m)| (nearness(m), metric, m))
+        .filter(|(near, ..)| !near.is_nan())
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    for i in 0..MEASURES.len() {
+        row.push(nearest.map(|(_, metric, m)| (m[i], &metric.name)).filter(|(v, _)| !v.is_nan()));
+    }
     let p = first_day.probability.get().clamp(1e-9, 1.0 - 1e-9);
     row.values.push((p / (1.0 - p)).ln() as f32);
     row.from.push(first_day.drivers.first().map(|driver| driver.metric.clone()));
     row
 }
 
-/// All measures of one metric, in the order of [`MEASURES`].
-fn measure(metric: &MetricWindow, horizon_steps: f64) -> [f64; MEASURES.len()] {
+/// How soon a metric reaches its limit: the fastest of its paces, the shortest of which is trusted less. NaN without a limit.
+fn nearness(measured: &Measured) -> f64 {
+    const HASTY: f64 = 0.7;
+    let pace = |past: Past| {
+        let at = MEASURES.iter().position(|(measure, ..)| *measure == Measure::Pace(past));
+        at.map_or(f64::NAN, |at| measured[at])
+    };
+    // `max` passes over NaN.
+    (HASTY * pace(Past::Steps8)).max(pace(Past::Steps16)).max(pace(Past::Steps32))
+}
+
+fn measure(metric: &MetricWindow, horizon_steps: f64) -> Measured {
     let samples: Vec<(f64, f64)> = metric
         .samples
         .iter()
@@ -130,28 +205,52 @@ fn measure(metric: &MetricWindow, horizon_steps: f64) -> [f64; MEASURES.len()] {
         return [f64::NAN; MEASURES.len()];
     }
     let values: Vec<f64> = samples.iter().map(|s| s.1).collect();
-    // A quarter of the window, at least eight values.
-    let recent = (samples.len() / 4).max(LEAST).min(samples.len());
-    let (past, newest) = values.split_at(values.len() - recent);
-    let level = newest[newest.len() - 3..].iter().sum::<f64>() / 3.0;
-    let near = Line::through(&samples[samples.len() - recent..]);
-    let far = Line::through(&samples);
+    let (past, newest) = values.split_at(values.len() - LEAST);
+    let level = mean(&values[values.len() - LEVEL..]);
+    let lines = Past::ALL.map(|past| {
+        let begin = metric.samples.len().saturating_sub(past.steps()) as f64;
+        Line::through(&samples[samples.partition_point(|(at, _)| *at < begin)..])
+    });
+    let line = |past: Past| &lines[Past::ALL.iter().position(|p| *p == past).unwrap_or(0)];
     let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
-    let pace = |line: &Line| {
-        limit.map_or(f64::NAN, |limit| {
-            let left = (limit - level).max(limit.abs() * 1e-3);
-            (line.slope * horizon_steps / left).clamp(-FAR, FAR)
-        })
-    };
+    let unit = limit.map_or_else(|| spread(&values), f64::abs);
+    let share = |amount: f64| if unit > 0.0 { (amount / unit).clamp(-FAR, FAR) } else { 0.0 };
+    let earlier = &values[..values.len().saturating_sub(RECENT)];
     MEASURES.map(|(measure, ..)| match measure {
         Measure::Fill => limit.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
-        Measure::Pace => pace(&near),
-        Measure::LongPace => pace(&far),
+        Measure::Pace(past) => limit.map_or(f64::NAN, |limit| {
+            let left = (limit - level).max(limit.abs() * 1e-3);
+            (line(past).slope * horizon_steps / left).clamp(-FAR, FAR)
+        }),
+        Measure::Climb(past) => line(past).t(),
         Measure::Unlikeness => robust_z(&values).map_or(f64::NAN, |z| z.clamp(-FAR, FAR)),
         Measure::Change => ratio(mean(newest), mean(past)),
-        Measure::Climb => near.t(),
-        Measure::LongClimb => far.t(),
+        Measure::Record => match earlier.iter().copied().reduce(f64::max) {
+            Some(highest) => share(level - highest),
+            None => f64::NAN,
+        },
+        Measure::Fall => share(largest_fall(&values)),
+        Measure::Acceleration => {
+            let gained = (line(Past::Steps8).slope - line(Past::Steps32).slope) * horizon_steps;
+            share(gained)
+        }
         Measure::Roughness => ratio(scatter(newest), scatter(past)),
+    })
+}
+
+/// From the lowest to the highest value, or the mean if that is more.
+fn spread(values: &[f64]) -> f64 {
+    let (low, high) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
+    (high - low).max(mean(values).abs())
+}
+
+/// The largest fall from a value to a later one.
+fn largest_fall(values: &[f64]) -> f64 {
+    let mut highest = f64::NEG_INFINITY;
+    values.iter().fold(0.0, |fall, v| {
+        highest = highest.max(*v);
+        f64::max(fall, highest - v)
     })
 }
 
@@ -185,6 +284,9 @@ struct Line {
 
 impl Line {
     fn through(points: &[(f64, f64)]) -> Self {
+        if points.len() < 3 {
+            return Self { slope: f64::NAN, standard_error: 1.0 };
+        }
         let n = points.len() as f64;
         let (mx, my) =
             (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
@@ -198,6 +300,7 @@ impl Line {
         Self { slope, standard_error: variance.sqrt().max(floor) }
     }
 
+    /// NaN where there were too few points.
     fn t(&self) -> f64 {
         (self.slope / self.standard_error).clamp(-FAR, FAR)
     }
@@ -250,10 +353,38 @@ mod tests {
         let row = row(&windows(&[("m", Family::Saturation, Some(100.0), climbing(80.0))]));
         assert!((of(&row, "saturation.fill.max") - 0.8).abs() < 0.01);
         // Half a unit a step, sixty steps, twenty left.
-        assert!((of(&row, "saturation.long_pace.max") - 1.5).abs() < 0.1);
-        assert!(of(&row, "saturation.long_climb.max") > 20.0);
+        assert!((of(&row, "saturation.pace.max") - 1.5).abs() < 0.1);
+        assert!(of(&row, "saturation.climb.max") > 20.0);
         assert!(of(&row, "latency.fill.max").is_nan());
         assert_eq!(row.len(), feature_names().len());
+    }
+
+    #[test]
+    fn what_is_nearest_its_limit_tells_all_of_itself() {
+        let teeth = (0..120).map(|n| Some(f64::from(n % 40) * 2.0)).collect();
+        let row = row(&windows(&[
+            ("a", Family::Saturation, Some(100.0), climbing(80.0)),
+            ("b", Family::Latency, Some(100.0), climbing(30.0)),
+            ("c", Family::Custom, Some(1_000.0), teeth),
+        ]));
+        assert!((of(&row, "nearest.fill") - 0.8).abs() < 0.01);
+        assert_eq!(of(&row, "nearest.pace16"), of(&row, "saturation.pace16.max"));
+        assert!(of(&row, "nearest.fall").abs() < 1e-6 && of(&row, "nearest.record") > 0.0);
+        // From 78 to 0, of 1000.
+        assert!((of(&row, "custom.fall.max") - 0.078).abs() < 1e-3);
+        assert!(of(&row, "custom.record.max") <= 0.0);
+    }
+
+    #[test]
+    fn fuller_and_faster_is_never_safer_and_nothing_else_is_said() {
+        let said: Vec<String> = feature_names()
+            .into_iter()
+            .zip(never_falls())
+            .filter_map(|(name, rises)| rises.then_some(name))
+            .collect();
+        // Seven families and the nearest, each with a fill and four paces, and the first passage.
+        assert_eq!(said.len(), 8 * 5 + 1, "{said:?}");
+        assert!(said.iter().all(|name| !name.contains("fall") && !name.contains("climb")));
     }
 
     #[test]

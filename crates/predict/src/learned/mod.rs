@@ -8,7 +8,7 @@ mod predictor;
 mod trees;
 
 pub use calibration::Calibration;
-pub use features::{Row, feature_names, features};
+pub use features::{Row, feature_names, features, never_falls};
 pub use hazard::{Hazard, Scorer};
 pub use linear::Linear;
 pub use predictor::Learned;
