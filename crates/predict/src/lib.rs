@@ -13,6 +13,7 @@
 mod anomaly;
 mod curve;
 mod day_zero;
+pub mod detect;
 pub mod first_passage;
 pub mod learned;
 mod limits;

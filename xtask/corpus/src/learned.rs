@@ -51,8 +51,9 @@ pub(crate) struct LearnArguments {
 const EVERY: usize = 2;
 /// Steps before the first look: windows need a past.
 const FIRST: usize = 12;
-/// At most this share of episodes that must not be moved may be.
-const TOLERATED: f64 = 0.02;
+/// At most this share of episodes that must not be moved may be, among those that the alarm is chosen on; on others it will be a little
+/// more, and what is asked for is 2%.
+const TOLERATED: f64 = 0.014;
 /// Parts that the episodes are cut into, by group.
 const FOLDS: u8 = 5;
 /// Parts that the training episodes are cut into to choose the alarm.
@@ -68,23 +69,20 @@ pub(crate) fn run(arguments: &LearnArguments) -> Result<()> {
     ensure!(!episodes.is_empty(), "{} holds no episode", arguments.data.display());
     let lead_s = arguments.lead_s;
     let seen = looks(episodes);
-    let first_day = Model(DayZero::default());
-    let (mut ours, mut first, mut peers) = (Vec::new(), Vec::new(), vec![Vec::new(); Peer::ALL.len()]);
-    for part in parts(episodes, arguments.unseen_kinds) {
+    let parts = parts(episodes, arguments.unseen_kinds);
+    let mut ours = Vec::new();
+    for part in &parts {
         let out: Vec<&Recording> = part.out.iter().map(|i| &episodes[*i]).collect();
-        let kept: Vec<&Recording> = part.kept.iter().map(|i| &episodes[*i]).collect();
         let alarm = alarm_of_learned(episodes, &seen, &part.kept, lead_s)?;
         let model = Model(Learned { hazard: fit(&seen, &part.kept)? });
-        eprintln!("{} episodes judged by what {} taught: {alarm:?}", out.len(), kept.len());
+        eprintln!("{} episodes judged by what {} taught: {alarm:?}", out.len(), part.kept.len());
         ours.push(score::score_of(&out, &model, lead_s, alarm));
-        first.push(beside(&first_day, &kept, &out, lead_s)?);
-        for (scores, peer) in peers.iter_mut().zip(Peer::ALL) {
-            scores.push(beside(&peer, &kept, &out, lead_s)?);
-        }
     }
     let ours = Score::of_all(ours, lead_s);
-    let mut others = vec![("first-passage", Score::of_all(first, lead_s))];
-    others.extend(Peer::ALL.iter().zip(peers).map(|(peer, of)| (peer.name(), Score::of_all(of, lead_s))));
+    let mut others = vec![("first-passage", beside(&Model(DayZero::default()), episodes, &parts, lead_s)?)];
+    for peer in Peer::ALL {
+        others.push((peer.name(), beside(&peer, episodes, &parts, lead_s)?));
+    }
     let case = if arguments.unseen_kinds { "corpus-unseen-kind" } else { "corpus" };
     if arguments.json {
         let lines = others.iter().flat_map(|(name, other)| ours.lines_against(case, name, other));
@@ -103,11 +101,18 @@ pub(crate) fn run(arguments: &LearnArguments) -> Result<()> {
 }
 
 /// Someone who need not learn, with the alarm that suits on the episodes that others learn from.
-fn beside(watcher: &impl Watcher, kept: &[&Recording], out: &[&Recording], lead_s: f64) -> Result<Score> {
+fn beside(watcher: &impl Watcher, episodes: &[Recording], parts: &[Part], lead_s: f64) -> Result<Score> {
+    let all: Vec<&Recording> = episodes.iter().collect();
     let policy = policy(lead_s);
-    let courses = in_parallel(kept, |recording| course(recording, watcher, &policy));
-    let alarm = alarm(kept, courses, lead_s)?;
-    Ok(score::score_of(out, watcher, lead_s, alarm))
+    let courses = in_parallel(&all, |recording| course(recording, watcher, &policy));
+    let mut scores = Vec::new();
+    for part in parts {
+        let kept: Vec<&Recording> = part.kept.iter().map(|i| all[*i]).collect();
+        let alarm = alarm(&kept, part.kept.iter().map(|i| courses[*i].clone()).collect(), lead_s)?;
+        let out = part.out.iter().map(|i| (all[*i], courses[*i].as_slice()));
+        scores.push(score::score_of_courses(out, lead_s, alarm));
+    }
+    Ok(Score::of_all(scores, lead_s))
 }
 
 /// The alarm that suits these episodes and what was said of them.

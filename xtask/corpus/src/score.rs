@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use forefend_domain::Policy;
 use forefend_learn::evaluate::bootstrap::Bootstrap;
 use forefend_predict::DayZero;
 use serde::Serialize;
 
 use crate::{
-    alarm::{Alarm, LEAD_S, Model, SHIFT_AT, Watcher, course, policy},
+    alarm::{Alarm, LEAD_S, Model, SHIFT_AT, Tick, Watcher, course, policy},
     episode::Recording,
     outcome::STEP,
     spec::{self, Class, Kind},
@@ -122,6 +123,16 @@ pub(crate) fn score_of(recordings: &[&Recording], model: &impl Watcher, lead_s: 
     Score { judged, lead_s }
 }
 
+/// The same from what was said of each.
+pub(crate) fn score_of_courses<'a>(
+    courses: impl Iterator<Item = (&'a Recording, &'a [Tick])>,
+    lead_s: f64,
+    alarm: Alarm,
+) -> Score {
+    let policy = policy(lead_s);
+    Score { judged: courses.map(|(r, ticks)| judge_course(r, ticks, &policy, alarm)).collect(), lead_s }
+}
+
 /// What `of` gives for each, by as many threads as there are processors.
 pub(crate) fn in_parallel<T: Send>(recordings: &[&Recording], of: impl Fn(&Recording) -> T + Sync) -> Vec<T> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -138,8 +149,11 @@ pub(crate) fn in_parallel<T: Send>(recordings: &[&Recording], of: impl Fn(&Recor
 
 fn judge(recording: &Recording, model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Judged {
     let policy = policy(lead_s);
-    let ticks = course(recording, model, &policy);
-    let shift = alarm.first(&ticks, &policy);
+    judge_course(recording, &course(recording, model, &policy), &policy, alarm)
+}
+
+fn judge_course(recording: &Recording, ticks: &[Tick], policy: &Policy, alarm: Alarm) -> Judged {
+    let shift = alarm.first(ticks, policy);
     Judged {
         kind: recording.spec.kind,
         as_meant: recording.is_as_meant(),
@@ -199,7 +213,8 @@ impl Score {
         let early = |all: &[&Judged]| share(all, Judged::false_shift);
         vec![
             self.line(case, "recall_with_lead", "share", |all| self.recall(all), foreseeable),
-            self.line(case, "recall", "share", |all| share(all, |j| j.lead_s().is_some()), foreseeable),
+            self.line(case, "recall_with_lead_of_2_s", "share", |all| warned(all, 2.0), foreseeable),
+            self.line(case, "recall", "share", |all| warned(all, 0.0), foreseeable),
             self.line(
                 case,
                 "lead_time_s",
@@ -290,8 +305,13 @@ impl Score {
     }
 
     fn recall(&self, of: &[&Judged]) -> Option<f64> {
-        share(of, |j| j.lead_s().is_some_and(|lead| lead >= self.lead_s))
+        warned(of, self.lead_s)
     }
+}
+
+/// The share of which a shift warned at least so many seconds before.
+fn warned(of: &[&Judged], lead_s: f64) -> Option<f64> {
+    share(of, |j| j.lead_s().is_some_and(|lead| lead >= lead_s))
 }
 
 /// The share of episodes that are like that; `None` of none.
@@ -341,8 +361,8 @@ mod tests {
         let score = score(&[climbing(true), climbing(false)], &Model(DayZero::default()), 5.0, SHIFT_AT);
         let lines = score.lines("corpus");
         assert_eq!(lines[0].ours, Some(1.0), "{score:?}");
-        assert!(lines[2].ours.is_some_and(|lead| (5.0..20.0).contains(&lead)), "{score:?}");
-        assert_eq!(lines[3].ours, Some(0.0), "{score:?}");
+        assert!(lines[3].ours.is_some_and(|lead| (5.0..20.0).contains(&lead)), "{score:?}");
+        assert_eq!(lines[4].ours, Some(0.0), "{score:?}");
     }
 
     #[test]

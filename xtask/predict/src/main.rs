@@ -1,8 +1,10 @@
 //! How well failures are foreseen: on public data, each with its own protocol, against simple peers in the same run. docs/benchmarks.md holds
 //! the figures and says how they came about.
 
+mod anomaly;
 mod backblaze;
 mod cmapss;
+mod nab;
 mod report;
 mod table;
 
@@ -30,7 +32,13 @@ struct Arguments {
 /// Measures a case on the data in a folder.
 type Case = fn(&Path) -> Result<Vec<Line>>;
 
-const CASES: [(&str, Case); 2] = [("fd001", cmapss::run), ("backblaze", backblaze::run)];
+const CASES: [(&str, Case); 5] = [
+    ("fd001", cmapss::run),
+    ("backblaze", backblaze::run),
+    ("smd", anomaly::smd),
+    ("asd", anomaly::asd),
+    ("nab", nab::run),
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();

@@ -46,9 +46,10 @@ impl Line {
         }
     }
 
-    /// The same figure of a peer in the same run.
+    /// The same figure of a peer in the same run. There is no ratio to a peer that scores nothing.
     pub(crate) fn against(self, peer: &'static str, theirs: Option<f64>) -> Self {
-        let ratio = self.ours.zip(theirs).map(|(ours, theirs)| rounded(ours / theirs));
+        let some = theirs.filter(|theirs| *theirs != 0.0);
+        let ratio = self.ours.zip(some).map(|(ours, theirs)| rounded(ours / theirs));
         Self { peer: Some(peer), theirs: theirs.map(rounded), ratio, ..self }
     }
 
@@ -61,6 +62,11 @@ impl Line {
     ) -> Self {
         let spread = of.map(|of| [rounded(of.low), rounded(of.high)]);
         Self { spread, ..Self::ours(case, metric, unit, of.map(|of| of.value)) }
+    }
+
+    /// With its range over parts of the data.
+    pub(crate) fn over(self, [low, high]: [f64; 2]) -> Self {
+        Self { spread: Some([rounded(low), rounded(high)]), ..self }
     }
 
     /// As a row of the table in docs/benchmarks.md.

@@ -8,7 +8,7 @@ use super::BenchArguments;
 use crate::workspace::{release_build, root};
 
 /// Cases on public data, which does not lie in the repository.
-const PUBLIC: [&str; 2] = ["fd001", "backblaze"];
+const PUBLIC: [&str; 5] = ["fd001", "backblaze", "smd", "asd", "nab"];
 /// Cases on the corpus, with what the recorder's package is asked for.
 const CORPUS: [(&str, &[&str]); 2] = [("corpus", &[]), ("corpus-unseen-kind", &["--unseen-kinds"])];
 

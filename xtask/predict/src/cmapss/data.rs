@@ -67,33 +67,47 @@ fn units(path: &Path) -> Result<Vec<Unit>> {
     Ok(units)
 }
 
-/// How sensors stand when engines are new, from the first cycles of the training units: the scale of everything else.
-#[derive(Debug, Clone)]
-pub(super) struct Scale {
-    centre: Vec<f64>,
-    width: Vec<f64>,
-}
-
 /// So many first cycles count as new.
 pub(super) const NEW: usize = 20;
 
-impl Scale {
-    pub(super) fn of(units: &[Unit]) -> Self {
-        let rows: Vec<&Vec<f64>> = units.iter().flat_map(|u| u.cycles.iter().take(NEW)).collect();
-        let n = rows.len() as f64;
-        let sensors = rows.first().map_or(0, |row| row.len());
-        let centre: Vec<f64> = (0..sensors).map(|s| rows.iter().map(|row| row[s]).sum::<f64>() / n).collect();
-        let width = (0..sensors)
-            .map(|s| (rows.iter().map(|row| (row[s] - centre[s]).powi(2)).sum::<f64>() / n).sqrt().max(1e-9))
-            .collect();
-        Self { centre, width }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(lines: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("cmapss")).unwrap();
+        std::fs::write(folder.path().join("cmapss/train_FD001.txt"), lines.join("\n")).unwrap();
+        folder
     }
 
-    /// The unit's rows in these terms.
-    pub(super) fn apply(&self, unit: &Unit) -> Vec<Vec<f64>> {
-        let one = |row: &Vec<f64>| {
-            row.iter().zip(&self.centre).zip(&self.width).map(|((v, c), w)| (v - c) / w).collect()
-        };
-        unit.cycles.iter().map(one).collect()
+    fn line(unit: usize, cycle: usize) -> String {
+        let sensors: Vec<String> = (0..24).map(|n| format!("{}.5", 100 * unit + n)).collect();
+        format!("{unit} {cycle} {}", sensors.join(" "))
+    }
+
+    #[test]
+    fn engines_are_read_with_the_sensors_that_move() {
+        let there = folder(&[&line(1, 1), &line(1, 2), &line(2, 1)]);
+        let units = train(there.path()).unwrap();
+        assert_eq!(units.iter().map(|unit| unit.cycles.len()).collect::<Vec<_>>(), [2, 1]);
+        // Three settings come before the sensors; the first that moves is the second.
+        assert_eq!(units[1].cycles[0][..2], [204.5, 205.5]);
+        assert_eq!(units[0].remaining(1), 1.0);
+    }
+
+    #[test]
+    fn files_that_are_not_of_engines_are_told() {
+        for (lines, told) in [
+            (vec!["1 1 2.0".to_owned()], "3 numbers"),
+            (vec![line(2, 1)], "out of order"),
+            (vec![line(1, 2)], "no unit begins"),
+            (vec![line(1, 1).replace("100.5", "much")], "FD001.txt:1"),
+            (vec![], "empty"),
+        ] {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let error = format!("{:#}", train(folder(&lines).path()).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
     }
 }
