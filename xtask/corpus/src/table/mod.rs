@@ -194,6 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn the_recorded_corpus_is_whole_and_of_these_recipes() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/corpus");
+        let corpus = load(&folder).expect("read");
+        let specs: Vec<&EpisodeSpec> = corpus.recordings.iter().map(|r| &r.spec).collect();
+        let drawn = spec::all(corpus.about.seed);
+        assert_eq!(specs, drawn.iter().collect::<Vec<_>>(), "who changes recipes records anew");
+        for recording in &corpus.recordings {
+            assert!(recording.steps > 0 && !recording.series.is_empty(), "{}", recording.spec.id);
+        }
+        let meant = corpus.recordings.iter().filter(|r| r.is_as_meant()).count();
+        assert!(meant * 100 >= 98 * drawn.len(), "{meant} of {} are as meant", drawn.len());
+    }
+
+    #[test]
     fn a_file_that_is_missing_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(load(folder.path()).expect_err("nothing there").to_string().contains(EPISODES));
