@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forefend_decide::race;
 use forefend_domain::{Basis, CellId, LeadTimeProfile, Policy, Prediction, Stage, Timestamp, Windows};
-use forefend_predict::Predictor;
+use forefend_predict::{DayZero, Predictor, learned::Stacked};
 use forefend_telemetry::{SeriesStore, StoreOptions};
 
 use crate::{
@@ -30,13 +30,14 @@ pub(crate) trait Watcher: Sync {
     fn watch(&self, windows: &Windows, policy: &Policy) -> Option<Watch>;
 }
 
+/// The risk where it is not yet time to act, however likely a failure is.
+pub(crate) const NOT_DUE: f64 = f64::NEG_INFINITY;
+
 /// What a watcher says.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
-    /// One on each scale that the watcher has; a threshold is set on one of them.
+    /// One on each scale that the watcher has; a threshold is set on one of them. [`NOT_DUE`] where it is not yet time to act.
     pub(crate) risks: Vec<f64>,
-    /// Whether it is time to act, if the risk is high enough.
-    pub(crate) due: bool,
     /// The metric that it rests on most, and where it stands.
     pub(crate) driver: String,
 }
@@ -46,13 +47,36 @@ pub(crate) struct Model<P>(pub(crate) P);
 
 impl<P: Predictor + Sync> Watcher for Model<P> {
     fn watch(&self, windows: &Windows, policy: &Policy) -> Option<Watch> {
-        let prediction = self.0.predict(windows, policy.horizon)?;
-        let due = race(&prediction, policy, &LeadTimeProfile::default(), false).is_due();
-        let driver = prediction.drivers.first();
-        Some(Watch {
-            risks: WITHIN_S.iter().map(|t| within(&prediction, *t)).collect(),
-            due: prediction.basis != Basis::Prior && due,
-            driver: driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default(),
+        self.0.predict(windows, policy.horizon).map(|prediction| said(&prediction, policy))
+    }
+}
+
+/// What a prediction comes to.
+fn said(prediction: &Prediction, policy: &Policy) -> Watch {
+    let due = race(prediction, policy, &LeadTimeProfile::default(), false).is_due();
+    let due = due && prediction.basis != Basis::Prior;
+    let driver = prediction.drivers.first();
+    Watch {
+        risks: WITHIN_S.iter().map(|t| if due { within(prediction, *t) } else { NOT_DUE }).collect(),
+        driver: driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default(),
+    }
+}
+
+/// A model that learned, beside the model of the first day: with each of these shares of what was learned.
+pub(crate) struct Stacks<P> {
+    pub(crate) learned: P,
+    pub(crate) shares: &'static [f64],
+}
+
+impl<P: Predictor + Sync> Watcher for Stacks<P> {
+    fn watch(&self, windows: &Windows, policy: &Policy) -> Option<Watch> {
+        let learned = self.learned.predict(windows, policy.horizon)?;
+        let first_day = DayZero::default().predict(windows, policy.horizon)?;
+        let pooled =
+            self.shares.iter().map(|s| Stacked::pool(*s, learned.clone(), &first_day, policy.horizon));
+        pooled.map(|prediction| said(&prediction, policy)).reduce(|mut all, next| {
+            all.risks.extend(next.risks);
+            all
         })
     }
 }
@@ -74,7 +98,6 @@ fn within(prediction: &Prediction, t_s: f64) -> f64 {
 pub(crate) struct Tick {
     pub(crate) step: u32,
     risks: Vec<f64>,
-    due: bool,
     pub(crate) driver: String,
 }
 
@@ -98,8 +121,8 @@ pub(crate) fn policy(lead_s: f64) -> Policy {
 pub(crate) fn course(recording: &Recording, watcher: &impl Watcher, policy: &Policy) -> Vec<Tick> {
     let mut ticks = Vec::new();
     replay(recording, |step, windows| {
-        if let Some(Watch { risks, due, driver }) = watcher.watch(windows, policy) {
-            ticks.push(Tick { step, risks, due, driver });
+        if let Some(Watch { risks, driver }) = watcher.watch(windows, policy) {
+            ticks.push(Tick { step, risks, driver });
         }
     });
     ticks
@@ -153,14 +176,13 @@ impl Alarm {
         policy: &Policy,
     ) -> Option<Self> {
         let scales = still.iter().chain(failing.iter().map(|(ticks, _)| ticks)).flatten().next()?.risks.len();
-        let highest =
-            |ticks: &[Tick], scale: usize| levels(ticks, scale, policy).fold(f64::NEG_INFINITY, f64::max);
+        let highest = |ticks: &[Tick], scale: usize| levels(ticks, scale, policy).fold(NOT_DUE, f64::max);
         let alarms = (0..scales).map(|scale| {
             let mut reached: Vec<f64> = still.iter().map(|ticks| highest(ticks, scale)).collect();
             reached.sort_by(|a, b| b.total_cmp(a));
             // So many may be moved; the next one must not.
             let next = reached.get((reached.len() as f64 * tolerated) as usize);
-            let level = next.copied().unwrap_or(f64::NEG_INFINITY).max(LEAST_LEVEL).next_up();
+            let level = next.copied().unwrap_or(NOT_DUE).max(LEAST_LEVEL).next_up();
             let alarm = Self { scale, level };
             let warned = failing.iter().filter(|(ticks, failed)| {
                 alarm.first(ticks, policy).is_some_and(|tick| tick.step + lead <= *failed)
@@ -178,14 +200,13 @@ const LEAST_LEVEL: f64 = 0.01;
 fn levels<'a>(ticks: &'a [Tick], scale: usize, policy: &Policy) -> impl Iterator<Item = f64> + 'a {
     let (hits, of) = (policy.trigger.hits.max(1) as usize, policy.trigger.of_ticks.max(1) as usize);
     (0..ticks.len()).map(move |now| {
-        if !ticks[now].due {
-            return f64::NEG_INFINITY;
+        if ticks[now].risks[scale] == NOT_DUE {
+            return NOT_DUE;
         }
         let newest = &ticks[(now + 1).saturating_sub(of)..=now];
-        let mut risks: Vec<f64> =
-            newest.iter().filter(|tick| tick.due).map(|tick| tick.risks[scale]).collect();
+        let mut risks: Vec<f64> = newest.iter().map(|tick| tick.risks[scale]).collect();
         risks.sort_by(|a, b| b.total_cmp(a));
-        risks.get(hits - 1).copied().unwrap_or(f64::NEG_INFINITY)
+        risks.get(hits - 1).copied().unwrap_or(NOT_DUE)
     })
 }
 
@@ -196,8 +217,7 @@ mod tests {
     fn ticks(risks: &[(f64, bool)]) -> Vec<Tick> {
         let tick = |(step, (risk, due)): (u32, &(f64, bool))| Tick {
             step,
-            risks: vec![0.0, *risk],
-            due: *due,
+            risks: vec![0.0, if *due { *risk } else { NOT_DUE }],
             driver: String::new(),
         };
         (0..).zip(risks).map(tick).collect()

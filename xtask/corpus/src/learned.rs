@@ -18,12 +18,12 @@ use forefend_predict::{
 };
 
 use crate::{
-    alarm::{Alarm, HORIZON, LEAD_S, Model, Tick, Watcher, course, policy, replay},
+    alarm::{Alarm, HORIZON, LEAD_S, Model, Stacks, Tick, Watcher, course, policy, replay},
     episode::Recording,
     outcome::STEP,
     peers::Peer,
     score::{self, Score, in_parallel},
-    spec::{Class, Kind},
+    spec::{Class, EpisodeSpec, Kind},
     table,
 };
 
@@ -73,8 +73,8 @@ pub(crate) fn run(arguments: &LearnArguments) -> Result<()> {
     let mut ours = Vec::new();
     for part in &parts {
         let out: Vec<&Recording> = part.out.iter().map(|i| &episodes[*i]).collect();
-        let alarm = alarm_of_learned(episodes, &seen, &part.kept, lead_s)?;
-        let model = Model(Learned { hazard: fit(&seen, &part.kept)? });
+        let alarm = alarm_of_learned(episodes, &seen, part, lead_s)?;
+        let model = Stacks { learned: Learned { hazard: fit(&seen, &part.kept)? }, shares: &SHARES };
         eprintln!("{} episodes judged by what {} taught: {alarm:?}", out.len(), part.kept.len());
         ours.push(score::score_of(&out, &model, lead_s, alarm));
     }
@@ -135,21 +135,16 @@ fn alarm(episodes: &[&Recording], courses: Vec<Vec<Tick>>, lead_s: f64) -> Resul
 }
 
 /// The alarm of a model that learns, found by cross-validation among the episodes that it learns from.
-fn alarm_of_learned(
-    episodes: &[Recording],
-    seen: &[Vec<Look>],
-    kept: &[usize],
-    lead_s: f64,
-) -> Result<Alarm> {
+fn alarm_of_learned(episodes: &[Recording], seen: &[Vec<Look>], part: &Part, lead_s: f64) -> Result<Alarm> {
     let policy = policy(lead_s);
     let (mut judged, mut courses) = (Vec::new(), Vec::new());
     for inner in 0..INNER {
         let (out, rest): (Vec<usize>, Vec<usize>) =
-            kept.iter().copied().partition(|i| episodes[*i].spec.group / FOLDS % INNER == inner);
+            part.kept.iter().copied().partition(|i| (part.half)(&episodes[*i].spec) == inner);
         if out.is_empty() || rest.is_empty() {
             continue;
         }
-        let model = Model(Learned { hazard: fit(seen, &rest)? });
+        let model = Stacks { learned: Learned { hazard: fit(seen, &rest)? }, shares: &SHARES };
         let out: Vec<&Recording> = out.iter().map(|i| &episodes[*i]).collect();
         courses.extend(in_parallel(&out, |recording| course(recording, &model, &policy)));
         judged.extend(out);
@@ -157,10 +152,28 @@ fn alarm_of_learned(
     alarm(&judged, courses, lead_s)
 }
 
+/// How much what was learned may count beside the model of the first day.
+const SHARES: [f64; 3] = [1.0, 0.5, 0.25];
+
 /// Episodes that are judged, and those that the model learns from.
 struct Part {
     out: Vec<usize>,
     kept: Vec<usize>,
+    /// In which half of the episodes that the model learns from one stands, when an alarm is chosen: as those that are judged are told from
+    /// those, so the halves are told apart.
+    half: fn(&EpisodeSpec) -> u8,
+}
+
+fn half_of_groups(spec: &EpisodeSpec) -> u8 {
+    spec.group / FOLDS % INNER
+}
+
+/// Kinds that a half fails of, the other half has not seen.
+fn half_of_kinds(spec: &EpisodeSpec) -> u8 {
+    match spec.kind.class() {
+        Class::Foreseeable => spec.kind as u8 % INNER,
+        Class::Unforeseeable | Class::Healthy => half_of_groups(spec),
+    }
 }
 
 /// Each group of episodes left out in turn; with `by_kind` each foreseeable kind, beside the others of a group that is left out too.
@@ -172,6 +185,7 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
         let of = |f: u8| Part {
             out: all().filter(|i| fold(i) == f).collect(),
             kept: all().filter(|i| fold(i) != f).collect(),
+            half: half_of_groups,
         };
         return (0..FOLDS).map(of).collect();
     }
@@ -187,6 +201,7 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
             Part {
                 out: all().filter(judged).collect(),
                 kept: all().filter(|i| kind(i) != left_out && fold(i) != f).collect(),
+                half: half_of_kinds,
             }
         })
         .collect()

@@ -67,7 +67,6 @@ impl Watcher for Peer {
         let driver = said.iter().flatten().find_map(|(_, metric)| *metric);
         Some(Watch {
             risks: said.iter().map(|said| said.map_or(0.0, |(risk, _)| risk)).collect(),
-            due: true,
             driver: driver.map(|metric| metric.name.to_string()).unwrap_or_default(),
         })
     }

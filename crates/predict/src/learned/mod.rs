@@ -5,6 +5,7 @@ mod features;
 mod hazard;
 mod linear;
 mod predictor;
+mod stacked;
 mod trees;
 
 pub use calibration::Calibration;
@@ -12,4 +13,5 @@ pub use features::{Row, feature_names, features, never_falls};
 pub use hazard::{Hazard, Scorer};
 pub use linear::Linear;
 pub use predictor::Learned;
+pub use stacked::Stacked;
 pub use trees::{Node, Tree, Trees};

@@ -1,0 +1,157 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use forefend_domain::{Driver, HealthScore, MetricName, Prediction, Windows};
+use serde::{Deserialize, Serialize};
+
+use super::Learned;
+use crate::{Curve, DayZero, Predictor};
+
+/// What was learned and what the model of the first day says, on one curve: at every time the log odds of both are averaged (a logarithmic
+/// opinion pool; Genest & Zidek, Statistical Science 1, 1986, <https://doi.org/10.1214/ss/1177013825>).
+///
+/// Of failures of a kind that was never seen, limits and trends tell as much as ever; of others, experience tells more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stacked {
+    /// What was learned.
+    pub learned: Learned,
+    /// How much what was learned counts, from 0 to 1. What is outside is taken to be the nearer end.
+    pub share: f64,
+}
+
+impl Predictor for Stacked {
+    fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
+        let learned = self.learned.predict(windows, horizon)?;
+        let first_day = DayZero::default().predict(windows, horizon)?;
+        Some(Self::pool(self.share, learned, &first_day, horizon))
+    }
+}
+
+impl Stacked {
+    /// Puts two predictions for the same horizon on one curve, the first with this share.
+    #[must_use]
+    pub fn pool(share: f64, learned: Prediction, first_day: &Prediction, horizon: Duration) -> Prediction {
+        let share = if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) };
+        let curve = Curve::new(horizon).with_probabilities(|t| {
+            // Both curves stand on the grid of this horizon.
+            let at = |of: &Prediction| {
+                let i = of.curve.partition_point(|(time, _)| *time < t);
+                log_odds(of.curve.get(i).or(of.curve.last()).map_or(0.0, |(_, p)| *p))
+            };
+            let pooled = share * at(&learned) + (1.0 - share) * at(first_day);
+            1.0 / (1.0 + (-pooled).exp())
+        });
+        let probability = curve.probability_within(horizon);
+        let mut drivers: BTreeMap<MetricName, Driver> = BTreeMap::new();
+        for (of, share) in [(&learned, share), (first_day, 1.0 - share)] {
+            for driver in of.drivers.iter().filter(|_| share > 0.0) {
+                let part = share * driver.contribution;
+                drivers
+                    .entry(driver.metric.clone())
+                    .and_modify(|known| known.contribution += part)
+                    .or_insert_with(|| Driver { contribution: part, ..driver.clone() });
+            }
+        }
+        let named: f64 = drivers.values().map(|driver| driver.contribution).sum();
+        let mut drivers: Vec<Driver> = drivers.into_values().collect();
+        drivers.iter_mut().filter(|_| named > 0.0).for_each(|driver| driver.contribution /= named);
+        drivers
+            .sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then_with(|| a.metric.cmp(&b.metric)));
+        Prediction {
+            probability,
+            time_to_failure: curve.time_to_failure(),
+            health: HealthScore::from_failure(probability),
+            drivers,
+            curve: curve.points(),
+            ..learned
+        }
+    }
+}
+
+fn log_odds(p: f64) -> f64 {
+    const LEAST: f64 = 1e-12;
+    let p = p.clamp(LEAST, 1.0 - LEAST);
+    (p / (1.0 - p)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use forefend_domain::{CellId, Family, MetricKind, MetricWindow, Sample, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::learned::{Calibration, Hazard, Linear, Scorer, feature_names};
+
+    const HORIZON: Duration = Duration::from_secs(30);
+
+    /// A model that takes fullness of saturation for all there is to know.
+    fn learned() -> Learned {
+        let names = feature_names();
+        let mut weights: Vec<f32> =
+            names.iter().map(|name| if name == "saturation.fill.max" { 6.0 } else { 0.0 }).collect();
+        weights.extend([0.5; 2]);
+        let zeros = vec![0.0; weights.len()];
+        let ones = vec![1.0; weights.len()];
+        let linear = Linear::new(-6.0, weights, zeros, ones).unwrap();
+        let edges = vec![5.0, 15.0, 30.0];
+        let hazard = Hazard::new(edges, names, Scorer::Linear(linear), Calibration::Identity).unwrap();
+        Learned { hazard }
+    }
+
+    fn windows(values: &[f64]) -> Windows {
+        let at = |n: usize| Timestamp::from_unix_ms(1_000_000 + 500 * n as u64);
+        let samples = values.iter().enumerate().map(|(n, v)| Sample { at: at(n), value: Some(*v) }).collect();
+        let name = MetricName::new("memory");
+        let metric = MetricWindow {
+            name: name.clone(),
+            family: Family::Saturation,
+            kind: MetricKind::Exhaustible,
+            unit: "bytes".into(),
+            limit: Some(100.0),
+            samples,
+        };
+        Windows {
+            cell: CellId::new("a").unwrap(),
+            at: at(values.len() - 1),
+            step: Duration::from_millis(500),
+            metrics: BTreeMap::from([(name, metric)]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_ends_are_the_two_models_and_between_lies_between(
+            from in 5.0f64..60.0,
+            slope in 0.0f64..0.5,
+            share in 0.0f64..1.0,
+        ) {
+            let windows = windows(&(0..60).map(|n| from + slope * f64::from(n)).collect::<Vec<_>>());
+            let p = |share: f64| {
+                let said = Stacked { learned: learned(), share }.predict(&windows, HORIZON).unwrap();
+                let named: f64 = said.drivers.iter().map(|driver| driver.contribution).sum();
+                assert!(said.drivers.is_empty() || (named - 1.0).abs() < 1e-9);
+                assert!(said.time_to_failure.is_ordered());
+                assert!(said.curve.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+                said.probability.get()
+            };
+            let alone = learned().predict(&windows, HORIZON).unwrap().probability.get();
+            let first_day = DayZero::default().predict(&windows, HORIZON).unwrap().probability.get();
+            prop_assert!((p(1.0) - alone).abs() < 1e-6, "{} and {alone}", p(1.0));
+            prop_assert!((p(0.0) - first_day).abs() < 1e-6, "{} and {first_day}", p(0.0));
+            let (low, high) = (alone.min(first_day) - 1e-6, alone.max(first_day) + 1e-6);
+            prop_assert!((low..=high).contains(&p(share)), "{} is not between {low} and {high}", p(share));
+        }
+    }
+
+    #[test]
+    fn a_share_that_is_none_is_taken_to_be_the_nearest() {
+        let windows = windows(&[50.0; 60]);
+        let p = |share: f64| {
+            Stacked { learned: learned(), share }.predict(&windows, HORIZON).unwrap().probability
+        };
+        assert_eq!(p(7.0), p(1.0));
+        assert_eq!(p(-1.0), p(0.0));
+        assert_eq!(p(f64::NAN), p(1.0));
+    }
+}
