@@ -196,13 +196,11 @@ impl Alarm {
 /// Nobody moves traffic for less, even where nothing speaks against it.
 const LEAST_LEVEL: f64 = 0.01;
 
-/// For each tick the highest level at which it would move traffic: enough of the newest ticks are due at that risk, and it is itself.
+/// For each tick the highest level at which it would move traffic: enough of the newest ticks are due at that risk.
 fn levels<'a>(ticks: &'a [Tick], scale: usize, policy: &Policy) -> impl Iterator<Item = f64> + 'a {
     let (hits, of) = (policy.trigger.hits.max(1) as usize, policy.trigger.of_ticks.max(1) as usize);
     (0..ticks.len()).map(move |now| {
-        if ticks[now].risks[scale] == NOT_DUE {
-            return NOT_DUE;
-        }
+        // A tick that is not due raises nothing: it is the smallest there is.
         let newest = &ticks[(now + 1).saturating_sub(of)..=now];
         let mut risks: Vec<f64> = newest.iter().map(|tick| tick.risks[scale]).collect();
         risks.sort_by(|a, b| b.total_cmp(a));

@@ -1,6 +1,6 @@
 //! Models that learn from the corpus, judged on episodes that took no part: split by group of episodes, or by kind of failure.
 //!
-//! When traffic moves (how soon a failure must be likely, and how likely) is chosen on the training episodes alone, so that at most the
+//! When traffic moves (how soon a failure must be likely, how likely, and how much what was learned counts beside limits and trends) is chosen on the training episodes alone, so that at most the
 //! tolerated share of those that are healthy or can't be foreseen is moved. Peers choose theirs in the same way.
 
 use std::path::PathBuf;

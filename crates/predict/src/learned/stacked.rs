@@ -85,11 +85,15 @@ mod tests {
 
     const HORIZON: Duration = Duration::from_secs(30);
 
-    /// A model that takes fullness of saturation for all there is to know.
+    /// A model that takes fullness of saturation, and how fast it grows, for all there is to know.
     fn learned() -> Learned {
         let names = feature_names();
-        let mut weights: Vec<f32> =
-            names.iter().map(|name| if name == "saturation.fill.max" { 6.0 } else { 0.0 }).collect();
+        let weight = |name: &String| match name.as_str() {
+            "saturation.fill.max" => 6.0,
+            "saturation.pace.max" => 1.5,
+            _ => 0.0,
+        };
+        let mut weights: Vec<f32> = names.iter().map(weight).collect();
         weights.extend([0.5; 2]);
         let zeros = vec![0.0; weights.len()];
         let ones = vec![1.0; weights.len()];
@@ -142,6 +146,19 @@ mod tests {
             let (low, high) = (alone.min(first_day) - 1e-6, alone.max(first_day) + 1e-6);
             prop_assert!((low..=high).contains(&p(share)), "{} is not between {low} and {high}", p(share));
         }
+    }
+
+    #[test]
+    fn what_was_learned_does_not_change_with_the_horizon_that_is_asked_for() {
+        let windows = windows(&(0..60).map(|n| 30.0 + 0.4 * f64::from(n)).collect::<Vec<_>>());
+        let p = |horizon: u64| {
+            learned().predict(&windows, Duration::from_secs(horizon)).unwrap().probability.get()
+        };
+        let far = learned().predict(&windows, HORIZON).unwrap().curve;
+        let at = far.partition_point(|(t, _)| *t < 15.0);
+        let (before, after) = (far[at - 1].1, far[at].1);
+        assert!(p(15) > before - 1e-6 && p(15) < after + 1e-6, "{} is not from {before} to {after}", p(15));
+        assert!(p(15) < p(30));
     }
 
     #[test]
