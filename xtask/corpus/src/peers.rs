@@ -1,6 +1,6 @@
 //! What a model has to beat: rules that anybody can write into a monitoring system, each with the threshold that suits it best.
 
-use forefend_domain::{MetricWindow, Policy, Windows};
+use forefend_domain::{Family, MetricWindow, Policy, Windows};
 
 use crate::alarm::{Watch, Watcher};
 
@@ -11,10 +11,10 @@ pub(crate) enum Peer {
     Random,
     /// The same for every cell at every time.
     BaseRate,
-    /// How far the fullest metric that has a limit is on its way there.
+    /// How far the fullest metric that has a limit is on its way there: of all, or of resources alone.
     StaticThreshold,
     /// How soon a straight line through the newest values of a metric reaches its limit, as Prometheus' `predict_linear` would be used:
-    /// on scales of 5, 15 and 30 s of the past.
+    /// on scales of 5, 15 and 30 s of the past, of all metrics or of resources alone.
     PredictLinear,
 }
 
@@ -32,6 +32,24 @@ impl Peer {
     }
 }
 
+/// The metrics that a rule is written for. Latency and errors touch their limits in passing, resources do so once.
+#[derive(Debug, Clone, Copy)]
+enum Among {
+    All,
+    Resources,
+}
+
+impl Among {
+    const ALL: [Self; 2] = [Self::All, Self::Resources];
+
+    fn has(self, metric: &MetricWindow) -> bool {
+        match self {
+            Self::All => true,
+            Self::Resources => metric.family == Family::Saturation,
+        }
+    }
+}
+
 /// Pasts through which lines are laid, in steps.
 const PASTS: [usize; 3] = [10, 30, 60];
 /// A line that gets there later says nothing, in steps.
@@ -39,29 +57,25 @@ const BEYOND: f64 = 240.0;
 
 impl Watcher for Peer {
     fn watch(&self, windows: &Windows, _policy: &Policy) -> Option<Watch> {
-        let limited = || {
-            windows.metrics.values().filter_map(|metric| {
-                Some((metric, metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0)?))
-            })
+        let most = |among: Among, of: &dyn Fn(&MetricWindow, f64) -> Option<f64>| {
+            let metrics = windows.metrics.values().filter(|metric| among.has(metric));
+            let risks = metrics.filter_map(|metric| {
+                let limit = metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0)?;
+                Some((of(metric, limit)?, metric))
+            });
+            risks.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(risk, metric)| (risk, Some(metric)))
         };
-        let most = |of: &dyn Fn(&MetricWindow, f64) -> Option<f64>| -> Option<(f64, &MetricWindow)> {
-            let all = limited().filter_map(|(metric, limit)| Some((of(metric, limit)?, metric)));
-            all.max_by(|a, b| a.0.total_cmp(&b.0))
-        };
-        let said = match self {
+        let said: Vec<Option<(f64, Option<&MetricWindow>)>> = match self {
             Self::Random => vec![Some((noise(windows), None))],
             Self::BaseRate => vec![Some((0.0, None))],
             Self::StaticThreshold => {
                 let fill =
                     |metric: &MetricWindow, limit: f64| metric.latest().map(|(_, value)| value / limit);
-                vec![most(&fill).map(|(risk, metric)| (risk, Some(metric)))]
+                Among::ALL.map(|among| most(among, &fill)).into()
             }
-            Self::PredictLinear => PASTS
-                .iter()
-                .map(|past| {
-                    let soon = |metric: &MetricWindow, limit: f64| soon(metric, limit, *past);
-                    most(&soon).map(|(risk, metric)| (risk, Some(metric)))
-                })
+            Self::PredictLinear => Among::ALL
+                .into_iter()
+                .flat_map(|among| PASTS.map(|past| most(among, &|metric, limit| soon(metric, limit, past))))
                 .collect(),
         };
         let driver = said.iter().flatten().find_map(|(_, metric)| *metric);
@@ -111,7 +125,7 @@ fn soon(metric: &MetricWindow, limit: f64, past: usize) -> Option<f64> {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, Family, MetricKind, MetricName, Sample, Timestamp};
+    use forefend_domain::{CellId, MetricKind, MetricName, Sample, Timestamp};
 
     use super::*;
     use crate::alarm::policy;
@@ -142,8 +156,16 @@ mod tests {
 
     #[test]
     fn a_threshold_sees_the_newest_value_as_a_share_of_the_limit() {
-        assert_eq!(risks(Peer::StaticThreshold, &[9.0, 1.0, 3.0], Some(4.0)), [0.75]);
-        assert_eq!(risks(Peer::StaticThreshold, &[9.0, 1.0, 3.0], None), [0.0]);
+        assert_eq!(risks(Peer::StaticThreshold, &[9.0, 1.0, 3.0], Some(4.0)), [0.75; 2]);
+        assert_eq!(risks(Peer::StaticThreshold, &[9.0, 1.0, 3.0], None), [0.0; 2]);
+    }
+
+    #[test]
+    fn latency_is_no_resource() {
+        let mut windows = windows(&[1.0, 2.0, 3.0], Some(4.0));
+        windows.metrics.values_mut().for_each(|metric| metric.family = Family::Latency);
+        let risks = Peer::StaticThreshold.watch(&windows, &policy(5.0)).unwrap().risks;
+        assert_eq!(risks, [0.75, 0.0]);
     }
 
     #[test]
@@ -154,7 +176,7 @@ mod tests {
             assert!((risk - 0.9).abs() < 1e-9, "{risk}");
         }
         let falling: Vec<f64> = (0..20).rev().map(f64::from).collect();
-        assert_eq!(risks(Peer::PredictLinear, &falling, Some(43.0)), [0.0; 3]);
+        assert_eq!(risks(Peer::PredictLinear, &falling, Some(43.0)), [0.0; 6]);
     }
 
     #[test]
