@@ -12,6 +12,7 @@ pub mod catalogue;
 pub mod collector;
 pub mod exposition;
 mod fetch;
+pub mod history;
 pub mod host;
 pub mod objective;
 pub mod probe;
