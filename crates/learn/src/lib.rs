@@ -10,5 +10,6 @@ pub mod evaluate;
 pub mod hazard;
 pub mod logistic;
 mod matrix;
+pub mod practice;
 
 pub use matrix::{Matrix, TrainError};

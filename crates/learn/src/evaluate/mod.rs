@@ -17,7 +17,7 @@ mod fenwick;
 mod interval;
 mod kaplan_meier;
 #[cfg(test)]
-mod made_up;
+pub(crate) mod made_up;
 pub mod nab;
 pub mod probability;
 pub mod rank;

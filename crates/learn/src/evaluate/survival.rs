@@ -81,6 +81,18 @@ pub fn uno_c(tau_s: f64, rows: &[Followed], scores: &[f64], censoring: &KaplanMe
     (compared > 0.0).then_some(won / compared)
 }
 
+/// What each row says of the horizon: whether it failed by then, and for how many rows it speaks, since others were lost sight of (inverse
+/// probability of censoring; Graf et al. 1999, <https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18%3C2529::AID-SIM274%3E3.0.CO;2-5>).
+/// A row that was not watched long enough says `None`.
+///
+/// `None` as a whole without rows, with a time that is negative or not finite, or where no row was watched that long.
+#[must_use]
+pub fn ipcw(horizon_s: f64, rows: &[Followed]) -> Option<Vec<Option<(bool, f64)>>> {
+    let censoring = KaplanMeier::of_censoring(rows)?;
+    let known = known(horizon_s, rows, &censoring)?;
+    Some(known.into_iter().map(|known| known.map(|known| (known.failed, known.weight))).collect())
+}
+
 /// What a row says of the horizon.
 struct Known {
     failed: bool,

@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+use forefend_predict::Predictor;
+use forefend_telemetry::history::History;
+use serde::{Deserialize, Serialize};
+
+use super::{Grid, Landmark, parallel::in_parallel};
+
+/// What two models said of a cell at an instant, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Where, and what became of it.
+    pub mark: Landmark,
+    /// P(fail within the horizon) as the one that serves said, 0 to 1.
+    pub champion: f64,
+    /// As the one that would like to serve said, 0 to 1.
+    pub challenger: f64,
+}
+
+/// Asks both models at every landmark, by the same way on which they are asked in production: with the windows of then, and nothing
+/// else. Landmarks at which one of them has nothing to say are left out.
+#[must_use]
+pub fn judge(
+    history: &History,
+    marks: &[Landmark],
+    grid: &Grid,
+    champion: &(impl Predictor + Sync),
+    challenger: &(impl Predictor + Sync),
+) -> Vec<Judged> {
+    let horizon: Duration = grid.horizon;
+    in_parallel(marks, |mark| {
+        let windows = history.windows(&mark.cell, mark.at, grid.length)?;
+        let champion = champion.predict(&windows, horizon)?.probability.get();
+        let challenger = challenger.predict(&windows, horizon)?.probability.get();
+        Some(Judged { mark: mark.clone(), champion, challenger })
+    })
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,299 @@
+//! The ladder: prior and first passage, penalised logistic hazard, boosted hazard. A model climbs only where out-of-fold losses say, beyond chance,
+//! that it is better than the rung below.
+
+use std::time::Duration;
+
+use forefend_predict::learned::{Calibration, Hazard, Learned, Model, Stacked, feature_names, never_falls};
+use serde::{Deserialize, Serialize};
+
+use super::Looks;
+use crate::{
+    TrainError, boost, calibrate,
+    evaluate::{
+        Estimate,
+        bootstrap::Bootstrap,
+        split::{Split, SplitError, folds},
+        survival::{Followed, ipcw},
+    },
+    hazard::{Learner, Watched, log_edges, train},
+    logistic,
+};
+
+/// How models are trained.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// How far ahead they look.
+    pub horizon: Duration,
+    /// The shortest time that they tell apart: the history's step, or the distance of looks.
+    pub shortest: Duration,
+    /// Parts that what is learned from is cut into, by whole events, to choose by.
+    pub folds: usize,
+    /// Failures (by event) from which anything is learned.
+    pub least_events: usize,
+    /// Of draws.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// For this horizon: three parts, five events.
+    #[must_use]
+    pub fn new(horizon: Duration, shortest: Duration) -> Self {
+        Self { horizon, shortest, folds: 3, least_events: 5, seed: 1 }
+    }
+}
+
+/// Why nothing was trained.
+#[derive(Debug, thiserror::Error)]
+pub enum LadderError {
+    /// Too few failures.
+    #[error(
+        "{events} events with a failure are too few to learn from: {least} are needed; import older incidents, or run drills, whose failures count too"
+    )]
+    TooFewEvents {
+        /// How many there are.
+        events: usize,
+        /// How many there have to be.
+        least: usize,
+    },
+    /// The rows can't be divided.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+/// The rungs, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// Limits, trends and the prior: nothing is learned.
+    FirstDay,
+    /// Penalised logistic regression.
+    Linear,
+    /// Boosted trees.
+    Trees,
+}
+
+impl Rung {
+    const LEARNED: [Self; 2] = [Self::Linear, Self::Trees];
+
+    fn learner(self, settings: &Settings) -> Option<Learner> {
+        match self {
+            Self::FirstDay => None,
+            Self::Linear => {
+                Some(Learner::Linear(logistic::Settings { l2: 30.0, ..logistic::Settings::default() }))
+            }
+            Self::Trees => {
+                // Fuller and faster is never safer; time takes the last column.
+                let mut monotone: Vec<i8> = never_falls().into_iter().map(i8::from).collect();
+                monotone.push(0);
+                Some(Learner::Trees(boost::Settings {
+                    rounds: 200,
+                    learning_rate: 0.06,
+                    leaves: 14,
+                    min_rows_in_leaf: 40,
+                    l2: 5.0,
+                    row_share: 0.7,
+                    column_share: 0.3,
+                    seed: settings.seed,
+                    monotone,
+                    threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                    ..boost::Settings::default()
+                }))
+            }
+        }
+    }
+}
+
+/// One rung, as it did on what it had not learned from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Climbed {
+    /// Which.
+    pub rung: Rung,
+    /// How much what was learned counts beside limits and trends, 0 to 1.
+    pub share: f64,
+    /// Its mean loss over rows it had not learned from: the Brier score within the horizon.
+    pub brier: f64,
+    /// How much that is below the rung that was taken before; above 0 throughout: it was climbed.
+    pub gain: Option<Estimate>,
+    /// Whether it is now the one taken.
+    pub taken: bool,
+}
+
+/// What training gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The model.
+    pub model: Model,
+    /// Its rung.
+    pub rung: Rung,
+    /// How each rung did.
+    pub ladder: Vec<Climbed>,
+}
+
+/// How much what was learned may count beside the model of the first day.
+const SHARES: [f64; 4] = [1.0, 0.75, 0.5, 0.25];
+
+/// Ends of intervals in which a failure may fall.
+const EDGES: usize = 8;
+
+/// Trains every rung and takes the highest that is worth its climb.
+///
+/// # Errors
+/// With too few failures, or when a rung can't be trained for another reason than that its rows do not suffice.
+pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError> {
+    let events = looks.events(settings.horizon).len();
+    if events < settings.least_events {
+        return Err(LadderError::TooFewEvents { events, least: settings.least_events });
+    }
+    let blocks: Vec<&str> = looks.marks.iter().map(|mark| mark.block.as_str()).collect();
+    let splits = folds(&blocks, settings.folds)?;
+    let Some(known) = Known::of(looks, settings.horizon) else {
+        return Err(LadderError::Train(TrainError::Model {
+            why: "no cell was watched for a whole horizon; give it a longer history".to_owned(),
+        }));
+    };
+    let first_day: Vec<f64> = looks.rows.iter().map(|row| first_passage(row)).collect();
+    let mut taken = (Rung::FirstDay, known.losses(&first_day), None);
+    let mut ladder = vec![Climbed {
+        rung: Rung::FirstDay,
+        share: 0.0,
+        brier: known.mean(&taken.1),
+        gain: None,
+        taken: true,
+    }];
+    for rung in Rung::LEARNED {
+        let Some(learner) = rung.learner(settings) else { continue };
+        let learned = out_of_fold(looks, &splits, &learner, settings)?;
+        let calibration = known.calibration(&learned, &blocks)?;
+        let learned: Vec<f64> = learned.into_iter().map(|p| calibration.apply(p)).collect();
+        let best = SHARES
+            .map(|share| {
+                let pooled: Vec<f64> =
+                    learned.iter().zip(&first_day).map(|(l, f)| pool(share, *l, *f)).collect();
+                let losses = known.losses(&pooled);
+                (known.mean(&losses), share, losses)
+            })
+            .into_iter()
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((brier, share, losses)) = best else { continue };
+        let gain = known.gain(&blocks, &taken.1, &losses);
+        let is_better = gain.is_some_and(|gain| gain.low > 0.0);
+        ladder.push(Climbed { rung, share, brier, gain, taken: is_better });
+        if is_better {
+            taken = (rung, losses, Some((learner, calibration, share)));
+        }
+    }
+    let last = taken.0;
+    ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == last);
+    let model = match taken.2 {
+        None => Model::FirstDay,
+        Some((learner, calibration, share)) => {
+            let all: Vec<usize> = (0..looks.marks.len()).collect();
+            let hazard = fit(looks, &all, &learner, settings)?.calibrated(calibration);
+            Model::Stacked(Stacked { learned: Learned { hazard }, share })
+        }
+    };
+    Ok(Trained { model, rung: last, ladder })
+}
+
+/// What the model of the first day said: it is the last feature, in log odds.
+fn first_passage(row: &[f32]) -> f64 {
+    row.last().map_or(0.0, |log_odds| 1.0 / (1.0 + (-f64::from(*log_odds)).exp()))
+}
+
+fn pool(share: f64, learned: f64, first_day: f64) -> f64 {
+    let log_odds = |p: f64| {
+        let p = p.clamp(1e-12, 1.0 - 1e-12);
+        (p / (1.0 - p)).ln()
+    };
+    1.0 / (1.0 + (-(share * log_odds(learned) + (1.0 - share) * log_odds(first_day))).exp())
+}
+
+fn fit(
+    looks: &Looks,
+    numbers: &[usize],
+    learner: &Learner,
+    settings: &Settings,
+) -> Result<Hazard, TrainError> {
+    let mut watched = Watched::default();
+    for i in numbers {
+        let mark = &looks.marks[*i];
+        let Followed { time_s, failed } = mark.followed;
+        watched.push(looks.rows[*i].clone(), time_s.max(1e-3), failed, mark.weight);
+    }
+    let horizon_s = settings.horizon.as_secs_f64();
+    // The first interval ends no sooner than a look can tell, and leaves room for the others.
+    let first = settings.shortest.as_secs_f64().clamp(horizon_s / 64.0, horizon_s / 8.0);
+    train(&watched, None, &feature_names(), &log_edges(first, horizon_s, EDGES), learner)
+}
+
+/// P(fail within the horizon) of every row, by a model that had not learned from it or from anything that shares its event.
+fn out_of_fold(
+    looks: &Looks,
+    splits: &[Split],
+    learner: &Learner,
+    settings: &Settings,
+) -> Result<Vec<f64>, TrainError> {
+    let mut said = vec![0.0; looks.rows.len()];
+    for split in splits {
+        let hazard = fit(looks, &split.train, learner, settings)?;
+        for i in &split.test {
+            said[*i] = hazard.cumulative(&looks.rows[*i]).last().copied().unwrap_or(0.0);
+        }
+    }
+    Ok(said)
+}
+
+/// What is known of the horizon, row by row.
+struct Known {
+    /// Whether it failed, and how much that counts; `None`: it was not watched long enough.
+    rows: Vec<Option<(bool, f64)>>,
+}
+
+impl Known {
+    fn of(looks: &Looks, horizon: Duration) -> Option<Self> {
+        let followed: Vec<Followed> = looks.marks.iter().map(|mark| mark.followed).collect();
+        let rows = ipcw(horizon.as_secs_f64(), &followed)?
+            .into_iter()
+            .zip(&looks.marks)
+            .map(|(known, mark)| known.map(|(failed, weight)| (failed, weight * f64::from(mark.weight))))
+            .collect();
+        Some(Self { rows })
+    }
+
+    /// `(loss times weight, weight)` of every row.
+    fn losses(&self, said: &[f64]) -> Vec<(f64, f64)> {
+        let loss = |(known, said): (&Option<(bool, f64)>, &f64)| {
+            known.map_or((0.0, 0.0), |(failed, weight)| (weight * (f64::from(failed) - said).powi(2), weight))
+        };
+        self.rows.iter().zip(said).map(loss).collect()
+    }
+
+    fn mean(&self, losses: &[(f64, f64)]) -> f64 {
+        let (loss, weight) = losses.iter().fold((0.0, 0.0), |sum, l| (sum.0 + l.0, sum.1 + l.1));
+        loss / weight
+    }
+
+    fn gain(&self, blocks: &[&str], before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<Estimate> {
+        let rows: Vec<(f64, f64)> = before.iter().zip(after).map(|(b, a)| (b.0 - a.0, b.1)).collect();
+        Bootstrap { resamples: 500, ..Bootstrap::default() }.interval(blocks, |drawn| {
+            let (sum, weight) =
+                drawn.iter().fold((0.0, 0.0), |sum, i| (sum.0 + rows[*i].0, sum.1 + rows[*i].1));
+            (weight > 0.0).then_some(sum / weight)
+        })
+    }
+
+    fn calibration(&self, said: &[f64], blocks: &[&str]) -> Result<Calibration, TrainError> {
+        let mut known = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for ((row, said), block) in self.rows.iter().zip(said).zip(blocks) {
+            let Some((failed, weight)) = row else { continue };
+            known.0.push(*said);
+            known.1.push(f32::from(u8::from(*failed)));
+            known.2.push(*block);
+            known.3.push(*weight as f32);
+        }
+        calibrate::choose(&known.0, &known.1, &known.2, Some(&known.3))
+    }
+}

@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use forefend_domain::{Prediction, Windows};
+use serde::{Deserialize, Serialize};
+
+use super::{Stacked, feature_names};
+use crate::{DayZero, Predictor};
+
+/// A model that can serve.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Model {
+    /// Limits, trends and the prior: nothing was learned.
+    #[default]
+    FirstDay,
+    /// What was learned from failures, beside the model of the first day.
+    Stacked(Stacked),
+}
+
+impl Model {
+    /// Features that it was trained on and that no window can give: a model that needs them can't serve.
+    #[must_use]
+    pub fn unknown_features(&self) -> Vec<String> {
+        match self {
+            Self::FirstDay => Vec::new(),
+            Self::Stacked(stacked) => {
+                let known = feature_names();
+                let mut unknown: Vec<String> = stacked
+                    .learned
+                    .hazard
+                    .features()
+                    .iter()
+                    .filter(|f| !known.contains(f))
+                    .cloned()
+                    .collect();
+                // The right names in another order would be read as each other.
+                if unknown.is_empty() && stacked.learned.hazard.features() != known {
+                    unknown.push("the order of its features".to_owned());
+                }
+                unknown
+            }
+        }
+    }
+}
+
+impl Predictor for Model {
+    fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
+        match self {
+            Self::FirstDay => DayZero::default().predict(windows, horizon),
+            Self::Stacked(stacked) => stacked.predict(windows, horizon),
+        }
+    }
+}
