@@ -3,8 +3,20 @@
 //! A history is read from somewhere (files, an existing Prometheus, the engine's own store), held as plain values, and turned into the same aligned windows that are
 //! predicted from live. So training and backtests see what production sees.
 
+mod error;
+mod file;
 mod incident;
+mod incident_file;
+mod load;
 mod recorded;
+mod rows;
+mod source;
+mod words;
 
+pub use error::{Complaint, HistoryError};
+pub use file::parquet_write::write_parquet;
 pub use incident::{Incident, IncidentSource};
+pub use incident_file::{parse_incidents, read_incidents};
+pub use load::{LoadOptions, load, parse_csv};
 pub use recorded::{CellHistory, History, RecordedSeries};
+pub use source::HistorySource;

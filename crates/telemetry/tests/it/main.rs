@@ -4,6 +4,7 @@
 
 mod collector;
 mod exposition;
+mod history;
 mod host;
 mod objective;
 mod select;
