@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use forefend::{
-    api::{ApiOptions, DrillsHandle, EngineHandle, MemoryHistory, OperatorRequest, Role, Server, Token},
+    api::{
+        ApiOptions, DrillsHandle, EngineHandle, MemoryHistory, ModelsHandle, OperatorRequest, Role, Server,
+        Token,
+    },
     drills::DrillCommand,
 };
 use forefend_control::OperatorCommand;
@@ -188,7 +191,13 @@ async fn what_is_unknown_is_shown_as_unknown_and_approval_can_be_given() {
     let (publish, snapshots) = watch::channel(Arc::new(nothing));
     let (commands, mut inbox) = mpsc::channel::<OperatorRequest>(1);
     let history = Arc::new(MemoryHistory::new(100, 100, Duration::ZERO));
-    let handle = EngineHandle { snapshots, history, commands, drills: DrillsHandle::none() };
+    let handle = EngineHandle {
+        snapshots,
+        history,
+        commands,
+        drills: DrillsHandle::none(),
+        models: ModelsHandle::none(),
+    };
     let options = ApiOptions { listen: "127.0.0.1:0".parse().unwrap(), tokens: vec![] };
     let server = Server::bind(&options, handle).unwrap();
     let url = format!("http://{}/", server.local_addr());

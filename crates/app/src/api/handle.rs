@@ -5,7 +5,7 @@ use forefend_domain::{CellId, LedgerEntry, ServiceId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::drills::DrillsHandle;
+use super::{drills::DrillsHandle, models::ModelsHandle};
 
 /// All that the API knows of the engine.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct EngineHandle {
     pub commands: mpsc::Sender<OperatorRequest>,
     /// Experiments and drills.
     pub drills: DrillsHandle,
+    /// Learned models.
+    pub models: ModelsHandle,
 }
 
 /// A command of an operator on its way to the engine.

@@ -23,7 +23,7 @@ use super::{
     commands, drills, events,
     guard::{self, Access, Guard},
     handle::{EngineHandle, HistoryPoint},
-    metrics,
+    metrics, models,
     problem::Problem,
     view::{self, CellDetail, CellSummary, SnapshotView},
 };
@@ -132,6 +132,12 @@ fn table() -> Vec<Route> {
         hurt("/api/v1/drills/run", post(drills::run)),
         command("/api/v1/drills/{id}/approve", post(drills::approve)),
         command("/api/v1/drills/{id}/end", post(drills::end)),
+        read("/api/v1/models", get(models::list)),
+        read("/api/v1/models/{id}", get(models::show)),
+        command("/api/v1/models/{id}/promote", post(models::promote)),
+        command("/api/v1/models/rollback", post(models::rollback)),
+        command("/api/v1/models/train", post(models::train)),
+        command("/api/v1/cells/{id}/incident", post(models::incident)),
     ]
 }
 

@@ -3,9 +3,11 @@
 mod director;
 mod drill;
 mod files;
+mod models;
 mod remote;
 mod serve;
 mod show;
+mod train;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -80,6 +82,12 @@ enum Command {
     },
     /// Experiments and drills: faults on purpose, with guard rails, and what was learnt from them.
     Drill(drill::DrillArguments),
+    /// Learns from recorded telemetry and past incidents, and puts what was learned before the gate.
+    Train(train::TrainArguments),
+    /// Learned models: who serves, who is tried in the shadow, promotion and rollback.
+    Models(models::ModelsArguments),
+    /// Tells of a failure that nothing here has noticed, so that it is learned from.
+    Incident(models::IncidentArguments),
     /// The data plane as a process of its own; `serve` starts it.
     #[command(hide = true)]
     Director(director::DirectorArguments),
@@ -129,6 +137,9 @@ pub fn run() -> ExitCode {
         Command::Shift { cell, share, remote } => remote::shift(&cell, share, &remote),
         Command::Approve { cell, remote } => remote::approve(&cell, &remote),
         Command::Drill(arguments) => drill::run(&arguments),
+        Command::Train(arguments) => train::train(&arguments),
+        Command::Models(arguments) => models::run(&arguments),
+        Command::Incident(arguments) => models::incident(&arguments),
         Command::Director(arguments) => director::run(&arguments),
         Command::Caretaker(arguments) => crate::demo::attend(&arguments).map_err(Into::into),
     };

@@ -10,7 +10,7 @@ pub(super) fn client(remote: &Remote) -> Result<Client, Failure> {
     Ok(Client::new(&remote.api, remote.token.clone())?)
 }
 
-fn post(remote: &Remote, path: &str, body: &Value) -> Result<(), Failure> {
+pub(super) fn post(remote: &Remote, path: &str, body: &Value) -> Result<(), Failure> {
     let answer: Value = client(remote)?.post_blocking(path, body)?;
     match (remote.output, answer.get("result").and_then(Value::as_str)) {
         (Output::Table, Some(message)) => println!("{message}"),

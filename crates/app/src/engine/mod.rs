@@ -5,6 +5,7 @@ mod blueprints;
 mod clock;
 mod director;
 mod gate;
+mod models;
 mod ports;
 mod reload;
 mod run;
@@ -59,6 +60,9 @@ pub enum EngineError {
     /// The loop can't start.
     #[error(transparent)]
     Controller(#[from] forefend_control::ControllerError),
+    /// Learned models can't be kept.
+    #[error(transparent)]
+    Models(#[from] forefend_learn::practice::RegistryError),
     /// A token can't be read.
     #[error("{0}")]
     Token(String),

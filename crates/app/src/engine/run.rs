@@ -12,7 +12,6 @@ use forefend_chaos::experiment::{self, Experiment};
 use forefend_config::Config;
 use forefend_control::{Controller, OperatorCommand, Ports, Snapshot};
 use forefend_domain::{CellId, LedgerSeq, ports::Clock as _};
-use forefend_predict::DayZero;
 use forefend_store::{EngineStore as _, RedbStore, StoreError};
 use forefend_telemetry::{Collector, CollectorOptions, StoreOptions};
 use forefend_traffic::DirectorClient;
@@ -24,13 +23,18 @@ use super::{
     clock::SteadyClock,
     director::{DirectorSpec, Keeper, hello},
     gate::DeclaredGate,
+    models::ModelsOfEngine,
     ports::{Cells, Director, Telemetry},
     reload::{Look, Watched},
     targets,
 };
 use crate::{
-    api::{ApiOptions, DrillRequest, DrillsHandle, EngineHandle, MemoryHistory, OperatorRequest, Server},
+    api::{
+        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, MemoryHistory, ModelRequest, OperatorRequest,
+        Server,
+    },
     drills::{DrillView, Drills, Look as DrillLook},
+    models::{Serving, Wish},
 };
 
 /// How long a lock of a predecessor that was just killed is waited for.
@@ -76,7 +80,8 @@ struct Engine {
     director_dir: PathBuf,
     keeper: Option<Keeper>,
     cells: Cells,
-    controller: Controller<DayZero>,
+    controller: Controller<Serving>,
+    models: ModelsOfEngine,
     snapshots: watch::Sender<Arc<Snapshot>>,
     history: Arc<MemoryHistory>,
     commands: mpsc::Receiver<OperatorRequest>,
@@ -108,9 +113,10 @@ impl Engine {
         let client = DirectorClient::new(&director_dir, DIRECTOR_TIMEOUT, assemble::settings(&config));
         let mut director = Director::new(client, Rc::clone(&collector), clock);
         director.take_objectives(&config);
-        let predictor = DayZero { forecast: options.forecast, ..DayZero::default() };
+        let (models, models_handle) = ModelsOfEngine::open(options, &config, store.reader(), clock.now())?;
         let topology = assemble::topology(&config);
-        let controller = Controller::new(predictor, topology, assemble::probe_timing(&config), &mut store)?;
+        let controller =
+            Controller::new(models.serving(), topology, assemble::probe_timing(&config), &mut store)?;
         let reader = store.reader();
         let history = Arc::new(MemoryHistory::new(HISTORY_POINTS, 0, config.engine.tick).with_ledger(
             move |before, limit| reader.page(before.map(LedgerSeq), limit).map_err(|e| e.to_string()),
@@ -129,6 +135,7 @@ impl Engine {
             history: history.clone(),
             commands: command_sender,
             drills: DrillsHandle { runs: watched_drills, commands: drill_sender },
+            models: models_handle,
         };
         let address = serve_api(&api, handle, stopping, runtime)?;
         write_address(&state_dir, address)?;
@@ -152,6 +159,7 @@ impl Engine {
             director_dir,
             keeper,
             controller,
+            models,
             snapshots,
             history,
             commands,
@@ -173,11 +181,18 @@ impl Engine {
             let tick = self.config.borrow().engine.tick;
             next = (next + tick).max(Instant::now());
             loop {
-                let woken = wait(&mut self.commands, &mut self.drill_commands, &mut signals, next);
+                let woken = wait(
+                    &mut self.commands,
+                    &mut self.drill_commands,
+                    self.models.commands(),
+                    &mut signals,
+                    next,
+                );
                 match runtime.block_on(woken) {
                     Woken::Tick => break,
                     Woken::Command(request) => self.obey(request),
                     Woken::Drill(request) => self.obey_drill(request),
+                    Woken::Model(request) => self.obey_model(request),
                     Woken::Stop => return,
                 }
             }
@@ -199,6 +214,7 @@ impl Engine {
         self.last = Arc::new(snapshot);
         self.snapshots.send_replace(self.last.clone());
         self.drill();
+        self.learn();
     }
 
     /// Lets experiments and drills see what the loop saw, and gives the loop what they want.
@@ -232,6 +248,42 @@ impl Engine {
         // Before the answer: who begins a run and then looks for it must find it.
         self.tell_drills();
         tracing::info!(who = request.who, ?answer, "a command for the drills");
+        let _ = request.reply.send(answer);
+    }
+
+    /// Lets models see what the loop saw. Who serves changes only once the ledger has it.
+    fn learn(&mut self) {
+        for wish in self.models.step(&self.last) {
+            self.fulfil("engine", &wish);
+        }
+        self.models.publish();
+    }
+
+    fn fulfil(&mut self, who: &str, wish: &Wish) -> bool {
+        let mut telemetry = Telemetry(Rc::clone(&self.collector));
+        let mut ports = Ports {
+            clock: &self.clock,
+            telemetry: &mut telemetry,
+            data_plane: &mut self.director,
+            cells: &mut self.cells,
+            gate: &mut DeclaredGate,
+            store: &mut self.store,
+        };
+        let written = self.controller.remember(who, wish.words(), &mut ports);
+        match &written {
+            Ok(()) => self.models.grant(wish, self.clock.now()),
+            Err(error) => tracing::error!(%error, "not done, because it could not be written down"),
+        }
+        written.is_ok()
+    }
+
+    fn obey_model(&mut self, request: ModelRequest) {
+        let answer = self.models.command(&request.command, self.clock.now()).and_then(|wish| {
+            let done = self.fulfil(&request.who, &wish);
+            done.then(|| wish.words()).ok_or_else(|| "it could not be written to the ledger".to_owned())
+        });
+        self.models.publish();
+        tracing::info!(who = request.who, ?answer, "a command for the models");
         let _ = request.reply.send(answer);
     }
 
@@ -303,6 +355,7 @@ impl Engine {
         tracing::info!("configuration taken over: {words}");
         self.director.client.set_settings(assemble::settings(&new));
         self.director.take_objectives(&new);
+        self.models.configure(&new);
         self.controller.set_topology(assemble::topology(&new), format!("configuration taken over: {words}"));
         self.cells.config.replace(new.clone());
         self.config.replace(new);
@@ -467,6 +520,7 @@ fn scheduled(config: &Config) -> Result<Vec<Experiment>, EngineError> {
 enum Woken {
     Tick,
     Drill(DrillRequest),
+    Model(ModelRequest),
     Command(OperatorRequest),
     Stop,
 }
@@ -474,6 +528,7 @@ enum Woken {
 async fn wait(
     commands: &mut mpsc::Receiver<OperatorRequest>,
     drills: &mut mpsc::Receiver<DrillRequest>,
+    models: &mut mpsc::Receiver<ModelRequest>,
     signals: &mut Signals,
     until: Instant,
 ) -> Woken {
@@ -482,6 +537,7 @@ async fn wait(
         () = signals.any() => Woken::Stop,
         Some(request) = commands.recv() => Woken::Command(request),
         Some(request) = drills.recv() => Woken::Drill(request),
+        Some(request) = models.recv() => Woken::Model(request),
         () = tokio::time::sleep_until(until.into()) => Woken::Tick,
     }
 }

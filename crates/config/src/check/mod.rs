@@ -99,6 +99,13 @@ impl<'c> Check<'c, '_, '_> {
         self.range(&window.key("step"), &engine.window.step, ms(100), s(300));
         let step = engine.window.step.max(ms(100));
         self.range(&window.key("length"), &engine.window.length, step * 12, step * 4096);
+        let (learning, of) = (at.key("learning"), &engine.learning);
+        self.range(&learning.key("hour"), &of.hour, 0, 23);
+        self.range(&learning.key("after_failure"), &of.after_failure, s(1), s(86_400));
+        self.range(&learning.key("shadow"), &of.shadow, s(1), s(90 * 86_400));
+        let alarms = learning.key("false_alarms_per_1000_cell_weeks");
+        self.range(&alarms, &of.false_alarms_per_1000_cell_weeks, 1, 1_000_000);
+        self.range(&learning.key("least_failures"), &of.least_failures, 2, 1_000);
         self.api(&at.key("api"), &engine.api);
         if let Some(workers) = self.config.director.workers {
             let director = Trail::ROOT.key("director");

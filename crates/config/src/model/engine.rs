@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::Protection;
+use super::{LearningConfig, Protection};
 use crate::setting::all_defaults;
 
 section! {
@@ -18,6 +18,8 @@ section! {
         api: ApiConfig = all_defaults(),
         /// Experiments and drills.
         drills: DrillsConfig = all_defaults(),
+        /// Learning from failures.
+        learning: LearningConfig = all_defaults(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod blueprint;
 mod choices;
 mod engine;
+mod learning;
 mod policy;
 mod service;
 mod topology;
@@ -13,6 +14,7 @@ pub use blueprint::{
 };
 pub use choices::{DataRule, GiveBackRate, LagRule, Limit, Listen, Protocol, Role, Sticky, Version};
 pub use engine::{ApiConfig, ApiRole, CellsConfig, DirectorConfig, EngineConfig, TokenConfig, WindowConfig};
+pub use learning::{LearningConfig, Promotion};
 pub use policy::{
     BudgetsConfig, CanaryConfig, GiveBackConfig, LeadTimesConfig, PolicyConfig, ReliefConfig, StandbyConfig,
     TriggerConfig,

@@ -178,7 +178,7 @@ fn who_cries_wolf_has_turned_bad_though_nothing_fails() {
 #[test]
 fn who_raises_more_alarms_must_raise_its_threshold() {
     // Both foresee all; one of them also speaks up in every quiet stretch, as loudly.
-    let wolf = |look: &Look| if look.at_s % 300 == 0 { 0.8 } else { foresees(look, 0.0) };
+    let wolf = |look: &Look| if look.at_s.is_multiple_of(300) { 0.8 } else { foresees(look, 0.0) };
     let verdict = gate(&rows(60, |look| foresees(look, 0.0), wolf), &Papers::default(), &settings());
     let (before, after) = (verdict.champion.unwrap(), verdict.challenger.unwrap());
     assert_eq!((before.recall, after.recall), (Some(1.0), Some(0.0)));

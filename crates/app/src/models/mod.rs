@@ -1,0 +1,379 @@
+//! Learned models in a running engine: who serves, who is tried in the shadow, when a new one is trained.
+//!
+//! [`Serving`] is the predictor that the loop asks; it answers as the champion does, and at fixed instants notes what others would have
+//! said. [`Models`] watches what becomes of it, lets a model serve or takes it back, and begins trainings, which run as processes of
+//! their own. Everything that changes who serves is in the ledger before it counts.
+
+mod outcomes;
+mod serving;
+mod trainer;
+mod trials;
+mod view;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use forefend_config::{LearningConfig, Promotion};
+use forefend_control::Snapshot;
+use forefend_domain::Timestamp;
+use forefend_learn::practice::{Registry, RegistryError, State, gate};
+use forefend_predict::learned::Model;
+use forefend_store::LedgerReader;
+use outcomes::append_incident;
+pub(crate) use outcomes::read_all as read_outcomes;
+pub(crate) use serving::Serving;
+use trainer::Trainer;
+pub use trials::Role;
+use trials::Running;
+pub use view::{ModelView, ModelsView, TrialView};
+
+/// What an operator may ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModelCommand {
+    /// Let a model serve.
+    Promote {
+        /// Which.
+        id: String,
+        /// Although the gate has not let it pass.
+        force: bool,
+    },
+    /// Let the one serve again that served before.
+    Rollback,
+    /// Train one now.
+    Train,
+    /// A failure that nothing of ours has noticed, for training.
+    Incident(forefend_telemetry::history::Incident),
+}
+
+/// How often the gate is asked of a trial: each look at a cell is far longer apart.
+const JUDGED_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody else has changed the registry.
+const LOOKED_EVERY: Duration = Duration::from_secs(2);
+/// How often a trial is written down.
+const KEPT_EVERY: Duration = Duration::from_secs(60);
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The configuration file: a training is given it.
+    pub(crate) config: PathBuf,
+    /// The state directory.
+    pub(crate) state_dir: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn models(&self) -> PathBuf {
+        self.state_dir.join("models")
+    }
+
+    pub(crate) fn history(&self) -> PathBuf {
+        self.state_dir.join("history")
+    }
+}
+
+/// What changes who serves, before it is done: the ledger is told first.
+pub(crate) enum Wish {
+    /// Let this model serve.
+    Promote { id: String, why: String },
+    /// Go back to the one before.
+    Rollback { why: String },
+    /// Something to remember, that changes nothing.
+    Remember(String),
+}
+
+impl Wish {
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Promote { id, why } => format!("model {id} serves from now on: {why}"),
+            Self::Rollback { why } => format!("the model before serves again: {why}"),
+            Self::Remember(what) => what.clone(),
+        }
+    }
+}
+
+/// The models of an engine.
+pub(crate) struct Models {
+    places: Places,
+    registry: Registry,
+    config: LearningConfig,
+    serving: Serving,
+    state: State,
+    trainer: Trainer,
+    looked_at: Option<Timestamp>,
+    judged_at: Option<Timestamp>,
+    kept_at: Option<Timestamp>,
+    /// What is wrong with models on disk, in words.
+    trouble: Option<String>,
+}
+
+impl Models {
+    /// Takes up where the registry says. A champion that can't be read is not served: the model of the first day is, and that is said.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub(crate) fn open(
+        places: Places,
+        config: LearningConfig,
+        forecast: bool,
+        now: Timestamp,
+    ) -> Result<Self, RegistryError> {
+        let registry = Registry::open(&places.models())?;
+        let mut models = Self {
+            serving: Serving::new(forecast),
+            trainer: Trainer::new(now),
+            state: State::default(),
+            looked_at: None,
+            judged_at: None,
+            kept_at: None,
+            trouble: None,
+            places,
+            registry,
+            config,
+        };
+        models.look(now);
+        Ok(models)
+    }
+
+    /// What the loop asks.
+    pub(crate) fn serving(&self) -> Serving {
+        self.serving.clone()
+    }
+
+    pub(crate) fn configure(&mut self, config: LearningConfig) {
+        self.config = config;
+    }
+
+    /// Sees what the loop saw. What it wants done is told, and done by [`Models::grant`] once the ledger knows.
+    pub(crate) fn step(&mut self, snapshot: &Snapshot, ledger: &LedgerReader) -> Vec<Wish> {
+        let now = snapshot.world.now;
+        let mut wishes = Vec::new();
+        self.serving.see(snapshot);
+        if is_due(self.looked_at, now, LOOKED_EVERY) {
+            self.looked_at = Some(now);
+            self.look(now);
+        }
+        if is_due(self.judged_at, now, JUDGED_EVERY) {
+            self.judged_at = Some(now);
+            wishes.extend(self.judge(now));
+        }
+        if is_due(self.kept_at, now, KEPT_EVERY) {
+            self.kept_at = Some(now);
+            self.serving.each(|running| running.keep(&self.places.models()));
+        }
+        if self.config.train {
+            self.trainer.failures(snapshot, self.config.after_failure);
+            self.trainer.night(now, self.config.hour);
+        }
+        wishes.extend(self.trainer.step(now, &self.places, ledger).into_iter().map(Wish::Remember));
+        wishes
+    }
+
+    /// Does what was wished for.
+    pub(crate) fn grant(&mut self, wish: &Wish, now: Timestamp) {
+        let done = match wish {
+            Wish::Promote { id, .. } => self.registry.promote(id).map(|_| ()),
+            Wish::Rollback { why } => self.registry.rollback(why).map(|_| ()),
+            Wish::Remember(_) => return,
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "who serves could not be changed");
+            self.trouble = Some(error.to_string());
+        }
+        self.look(now);
+    }
+
+    /// Takes an operator's command: what must be in the ledger first is given back.
+    ///
+    /// # Errors
+    /// Why it is not taken, in words.
+    pub(crate) fn command(&mut self, command: &ModelCommand, now: Timestamp) -> Result<Wish, String> {
+        match command {
+            ModelCommand::Promote { id, force } => {
+                let stored = self.registry.load(id).map_err(|e| e.to_string())?;
+                let unknown = stored.model.unknown_features();
+                if let Some(feature) = unknown.first() {
+                    return Err(format!(
+                        "model {id} can't serve: this version can't compute {feature}; train it again"
+                    ));
+                }
+                if self.state.champion.as_deref() == Some(id) {
+                    return Err(format!("model {id} serves already"));
+                }
+                let verdict = self.verdict_of(id).unwrap_or(stored.card.gate);
+                match (verdict.passed, force) {
+                    (true, _) => Ok(Wish::Promote { id: id.clone(), why: "it has passed the gate".into() }),
+                    (false, true) => Ok(Wish::Promote {
+                        id: id.clone(),
+                        why: format!("against the gate, which says {}", verdict.why_not()),
+                    }),
+                    (false, false) => Err(format!(
+                        "the gate does not let model {id} pass: {}; `--force` promotes it all the same",
+                        verdict.why_not()
+                    )),
+                }
+            }
+            ModelCommand::Rollback if self.state.before.is_empty() => {
+                Err(RegistryError::NothingBefore.to_string())
+            }
+            ModelCommand::Rollback => Ok(Wish::Rollback { why: "an operator wanted it".into() }),
+            ModelCommand::Train => {
+                self.trainer.now(now);
+                Ok(Wish::Remember("a training was asked for".into()))
+            }
+            ModelCommand::Incident(incident) => {
+                append_incident(&self.places.state_dir, incident)
+                    .map_err(|e| format!("it could not be written down: {e}"))?;
+                if self.config.train {
+                    self.trainer.soon(now + self.config.after_failure);
+                }
+                Ok(Wish::Remember(format!(
+                    "a failure of {} at {} was told, for training",
+                    incident.cell,
+                    incident.began.unix_ms()
+                )))
+            }
+        }
+    }
+
+    /// What the API shows.
+    pub(crate) fn view(&self) -> ModelsView {
+        let (cards, damaged) = match self.registry.list() {
+            Ok(found) => found,
+            Err(error) => (Vec::new(), vec![error]),
+        };
+        let trials = self.serving.views(&self.gate_settings_of());
+        let trouble = self.trouble.iter().cloned().chain(damaged.iter().map(ToString::to_string)).collect();
+        ModelsView::of(&self.state, cards, trials, self.trainer.words(), trouble)
+    }
+
+    fn gate_settings_of(&self) -> impl Fn(Duration, Duration) -> gate::Settings + use<> {
+        let least = self.config.least_failures as usize;
+        let alarms = f64::from(self.config.false_alarms_per_1000_cell_weeks) / 1_000.0;
+        move |horizon, every| gate::Settings {
+            least_events: least,
+            false_alarms_per_cell_week: alarms,
+            ..gate::Settings::new(horizon, every)
+        }
+    }
+
+    fn verdict_of(&self, id: &str) -> Option<gate::Verdict> {
+        let settings = self.gate_settings_of();
+        let views = self.serving.views(&settings);
+        // A trial that has seen no failure yet says less than the history did.
+        views
+            .into_iter()
+            .find(|v| v.id.as_deref() == Some(id) && v.role == Role::Shadow && v.verdict.events > 0)
+            .map(|v| v.verdict)
+    }
+
+    /// Reads who serves, and takes over what is new.
+    fn look(&mut self, now: Timestamp) {
+        let state = match self.registry.state() {
+            Ok(state) => state,
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                return;
+            }
+        };
+        if state == self.state && self.looked_at.is_some() {
+            return;
+        }
+        self.trouble = None;
+        let load = |id: &Option<String>| match id {
+            None => Ok(Model::FirstDay),
+            Some(id) => self.registry.load(id).and_then(|stored| fit(id, stored.model)),
+        };
+        match load(&state.champion) {
+            Ok(model) => self.serving.crown(state.champion.clone(), model),
+            Err(error) => {
+                tracing::error!(%error, "the champion can't serve; the model of the first day does");
+                self.trouble = Some(format!("the model of the first day serves, because {error}"));
+                self.serving.crown(None, Model::FirstDay);
+            }
+        }
+        let mut wanted = Vec::new();
+        if let Some(shadow) = &state.shadow {
+            wanted.push((Role::Shadow, Some(shadow.clone())));
+        }
+        if let (Some(_), Some(before)) = (&state.champion, state.before.last()) {
+            wanted.push((Role::Guard, before.clone()));
+        }
+        let champion = state.champion.clone();
+        self.serving.keep_trials(&wanted, &champion);
+        for (role, id) in wanted {
+            if self.serving.has_trial(role, id.as_ref()) {
+                continue;
+            }
+            let loaded = load(&id).map_err(|e| e.to_string());
+            // How far ahead they look, and what the champion had seen, is in the cards.
+            let card =
+                |id: &Option<String>| id.as_ref().and_then(|id| self.registry.load(id).ok()).map(|s| s.card);
+            let (of_other, of_champion) = (card(&id), card(&champion));
+            let horizon_s = of_other.as_ref().or(of_champion.as_ref()).map_or(60.0, |card| card.horizon_s);
+            match loaded {
+                Ok(model) => {
+                    let running = Running::begin(role, id, &champion, model, horizon_s, now)
+                        .with_papers(of_other.as_ref(), of_champion.as_ref())
+                        .taken_up(&self.places.models());
+                    self.serving.try_beside(running);
+                }
+                Err(why) => self.trouble = Some(why),
+            }
+        }
+        self.state = state;
+    }
+
+    /// Asks the gate of every trial.
+    fn judge(&mut self, now: Timestamp) -> Vec<Wish> {
+        let settings = self.gate_settings_of();
+        let mut wishes = Vec::new();
+        for view in self.serving.verdicts(&settings) {
+            match view.role {
+                Role::Guard => {
+                    if let Some(gain) = view.turned_bad {
+                        wishes.push(Wish::Rollback {
+                            why: format!(
+                                "the one that served had turned bad: against the one before its Brier score is higher by {:.5} ({:.5} to {:.5})",
+                                gain.value, gain.low, gain.high
+                            ),
+                        });
+                    }
+                }
+                Role::Shadow => {
+                    let long_enough = now.since(view.since) >= self.config.shadow;
+                    let may = self.config.promotion == Promotion::Auto;
+                    if let (true, true, true, Some(id)) = (view.verdict.passed, long_enough, may, view.id) {
+                        let gain = view.verdict.gain.map_or(0.0, |gain| gain.value);
+                        let why = format!(
+                            "in the shadow it was better on {} looks and {} failures: the Brier score falls by {gain:.5}",
+                            view.verdict.looks, view.verdict.events
+                        );
+                        wishes.push(Wish::Promote { id, why });
+                    }
+                }
+            }
+        }
+        wishes
+    }
+}
+
+fn fit(id: &str, model: Model) -> Result<Model, RegistryError> {
+    match model.unknown_features().first() {
+        None => Ok(model),
+        Some(feature) => {
+            let why = format!("this version can't compute {feature}; train it again");
+            Err(RegistryError::Unfit { id: id.to_owned(), why })
+        }
+    }
+}
+
+fn is_due(last: Option<Timestamp>, now: Timestamp, every: Duration) -> bool {
+    last.is_none_or(|last| now.since(last) >= every)
+}
+
+/// Whether a file is there.
+fn exists(path: &Path) -> bool {
+    path.try_exists().unwrap_or(false)
+}

@@ -1,0 +1,141 @@
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use forefend_control::Snapshot;
+use forefend_domain::{CellId, ObjectiveState, Prediction, ServiceId, Timestamp, Weight, Windows};
+use forefend_learn::practice::{Said, gate};
+use forefend_predict::{DayZero, Predictor, learned::Model};
+
+use super::{
+    trials::{Role, Running},
+    view::TrialView,
+};
+
+/// The predictor of the loop: says what the champion says. Clones share one.
+#[derive(Clone)]
+pub(crate) struct Serving(Rc<RefCell<Inner>>);
+
+struct Inner {
+    /// Without forecasts the prior is all there is, whoever is champion.
+    forecast: bool,
+    id: Option<String>,
+    champion: Model,
+    trials: Vec<Running>,
+    /// Cells that are well and have their traffic: of these alone something can be seen.
+    askable: BTreeMap<CellId, ServiceId>,
+}
+
+impl Predictor for Serving {
+    fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
+        let mut inner = self.0.borrow_mut();
+        let inner = &mut *inner;
+        if !inner.forecast {
+            return DayZero { forecast: false, ..DayZero::default() }.predict(windows, horizon);
+        }
+        let said = inner.champion.predict(windows, horizon)?;
+        if let Some(service) = inner.askable.get(&windows.cell) {
+            for running in inner.trials.iter_mut().filter(|r| r.trial.is_due(&windows.cell, windows.at)) {
+                let reach = running.trial.horizon();
+                // Both are asked for the same horizon: that of the one that is tried.
+                let of_champion = if reach == horizon {
+                    Some(said.probability)
+                } else {
+                    inner.champion.predict(windows, reach).map(|p| p.probability)
+                };
+                let of_other = running.model.predict(windows, reach).map(|p| p.probability);
+                if let (Some(champion), Some(other)) = (of_champion, of_other) {
+                    let said = Said { champion: champion.get(), other: other.get() };
+                    running.trial.note(&windows.cell, service, windows.at, said);
+                }
+            }
+        }
+        Some(said)
+    }
+}
+
+impl Serving {
+    pub(super) fn new(forecast: bool) -> Self {
+        Self(Rc::new(RefCell::new(Inner {
+            forecast,
+            id: None,
+            champion: Model::FirstDay,
+            trials: Vec::new(),
+            askable: BTreeMap::new(),
+        })))
+    }
+
+    /// From now on this one answers.
+    pub(super) fn crown(&self, id: Option<String>, model: Model) {
+        let mut inner = self.0.borrow_mut();
+        if inner.id != id {
+            tracing::info!(from = ?inner.id, to = ?id, "another model serves");
+        }
+        (inner.id, inner.champion) = (id, model);
+    }
+
+    /// Ends every trial that is not among these, or that was against another champion.
+    pub(super) fn keep_trials(&self, wanted: &[(Role, Option<String>)], champion: &Option<String>) {
+        let mut inner = self.0.borrow_mut();
+        inner.trials.retain(|r| {
+            r.trial.champion == super::trials::name(champion)
+                && wanted.iter().any(|(role, id)| *role == r.role && *id == r.id)
+        });
+    }
+
+    pub(super) fn has_trial(&self, role: Role, id: Option<&String>) -> bool {
+        self.0.borrow().trials.iter().any(|r| r.role == role && r.id.as_ref() == id)
+    }
+
+    pub(super) fn try_beside(&self, running: Running) {
+        self.0.borrow_mut().trials.push(running);
+    }
+
+    pub(super) fn each(&self, mut of: impl FnMut(&Running)) {
+        self.0.borrow().trials.iter().for_each(&mut of);
+    }
+
+    /// Takes what became of cells from what the loop saw.
+    pub(super) fn see(&self, snapshot: &Snapshot) {
+        let mut inner = self.0.borrow_mut();
+        let now = snapshot.world.now;
+        let mut askable = BTreeMap::new();
+        let away: BTreeMap<&CellId, (Timestamp, Weight)> =
+            snapshot.shifts.iter().map(|shift| (&shift.from, (shift.since, shift.moved))).collect();
+        for (id, service) in &snapshot.world.services {
+            for (cell, view) in &service.cells {
+                let failed = match view.objective {
+                    ObjectiveState::Failed { since } => Some(since),
+                    _ => None,
+                };
+                let emptied = away.get(cell).filter(|(_, moved)| *moved >= Weight::FULL);
+                for running in &mut inner.trials {
+                    if let Some(since) = failed {
+                        running.trial.failed(cell, since, "");
+                    }
+                    if let Some((since, _)) = emptied {
+                        running.trial.emptied(cell, *since);
+                    }
+                }
+                if matches!(view.objective, ObjectiveState::Met { .. }) && emptied.is_none() {
+                    askable.insert(cell.clone(), id.clone());
+                }
+            }
+        }
+        for running in &mut inner.trials {
+            running.trial.pass(now);
+        }
+        inner.askable = askable;
+    }
+
+    pub(super) fn views(&self, settings: &impl Fn(Duration, Duration) -> gate::Settings) -> Vec<TrialView> {
+        self.0.borrow().trials.iter().map(|running| running.view(settings)).collect()
+    }
+
+    /// Those in which something was settled since the last time.
+    pub(super) fn verdicts(
+        &self,
+        settings: &impl Fn(Duration, Duration) -> gate::Settings,
+    ) -> Vec<TrialView> {
+        let mut inner = self.0.borrow_mut();
+        inner.trials.iter_mut().filter_map(|running| running.news(settings)).collect()
+    }
+}
