@@ -253,7 +253,7 @@ fn stale_data_are_refused_though_they_were_right_once() {
     for recorded in new.cells.values_mut() {
         let errors = &mut recorded.series.get_mut(&MetricName::new("errors")).unwrap().samples;
         let mut chance = ChaCha8Rng::seed_from_u64(8);
-        errors.iter_mut().for_each(|s| s.1 = 0.04 * chance.random::<f64>() + s.1);
+        errors.iter_mut().for_each(|s| s.1 += 0.04 * chance.random::<f64>());
     }
     let fresh = learned(&new, &incidents);
     let papers = Papers {
