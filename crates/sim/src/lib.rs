@@ -6,8 +6,9 @@
 //! can know: that weight goes to cells that really are ready, that nothing is done before it is in the ledger, that a freeze holds, and
 //! that after the last fault everything comes home.
 //!
-//! Start from [`run`]. The same seed gives the same run, byte for byte.
+//! Start from [`run`]. The same seed gives the same run, byte for byte. [`backtest`] runs the same loop on a recorded past.
 
+pub mod backtest;
 mod faults;
 mod ports;
 mod random;

@@ -1,6 +1,7 @@
 //! What a model has to beat: rules that anybody can write into a monitoring system, each with the threshold that suits it best.
 
-use forefend_domain::{Family, MetricWindow, Policy, Windows};
+use forefend_domain::{MetricWindow, Policy, Windows};
+use forefend_learn::evaluate::rules::{Among, fullest, soonest};
 
 use crate::alarm::{Watch, Watcher};
 
@@ -32,24 +33,6 @@ impl Peer {
     }
 }
 
-/// The metrics that a rule is written for. Latency and errors touch their limits in passing, resources do so once.
-#[derive(Debug, Clone, Copy)]
-enum Among {
-    All,
-    Resources,
-}
-
-impl Among {
-    const ALL: [Self; 2] = [Self::All, Self::Resources];
-
-    fn has(self, metric: &MetricWindow) -> bool {
-        match self {
-            Self::All => true,
-            Self::Resources => metric.family == Family::Saturation,
-        }
-    }
-}
-
 /// Pasts through which lines are laid, in steps.
 const PASTS: [usize; 3] = [10, 30, 60];
 /// A line that gets there later says nothing, in steps.
@@ -57,25 +40,13 @@ const BEYOND: f64 = 240.0;
 
 impl Watcher for Peer {
     fn watch(&self, windows: &Windows, _policy: &Policy) -> Option<Watch> {
-        let most = |among: Among, of: &dyn Fn(&MetricWindow, f64) -> Option<f64>| {
-            let metrics = windows.metrics.values().filter(|metric| among.has(metric));
-            let risks = metrics.filter_map(|metric| {
-                let limit = metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0)?;
-                Some((of(metric, limit)?, metric))
-            });
-            risks.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(risk, metric)| (risk, Some(metric)))
-        };
-        let said: Vec<Option<(f64, Option<&MetricWindow>)>> = match self {
+        let said: Vec<Said<'_>> = match self {
             Self::Random => vec![Some((noise(windows), None))],
             Self::BaseRate => vec![Some((0.0, None))],
-            Self::StaticThreshold => {
-                let fill =
-                    |metric: &MetricWindow, limit: f64| metric.latest().map(|(_, value)| value / limit);
-                Among::ALL.map(|among| most(among, &fill)).into()
-            }
+            Self::StaticThreshold => Among::ALL.map(|among| named(fullest(windows, among))).into(),
             Self::PredictLinear => Among::ALL
                 .into_iter()
-                .flat_map(|among| PASTS.map(|past| most(among, &|metric, limit| soon(metric, limit, past))))
+                .flat_map(|among| PASTS.map(|past| named(soonest(windows, among, past).map(near))))
                 .collect(),
         };
         let driver = said.iter().flatten().find_map(|(_, metric)| *metric);
@@ -95,37 +66,23 @@ fn noise(windows: &Windows) -> f64 {
     (state >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// 1 at the limit, 0 for a line through the last values that never gets there or only after [`BEYOND`].
-fn soon(metric: &MetricWindow, limit: f64, past: usize) -> Option<f64> {
-    let begin = metric.samples.len().saturating_sub(past);
-    let points: Vec<(f64, f64)> = (0i32..)
-        .zip(&metric.samples[begin..])
-        .filter_map(|(i, sample)| Some((f64::from(i), sample.value?)))
-        .collect();
-    let n = points.len() as f64;
-    if points.len() < 3 {
-        return None;
-    }
-    let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
-    let sxx: f64 = points.iter().map(|p| (p.0 - mx).powi(2)).sum();
-    let slope = points.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>() / sxx;
-    let now = my + slope * (points.last()?.0 - mx);
-    let left = (limit - now).max(0.0);
-    let steps = if left == 0.0 {
-        0.0
-    } else if slope > 0.0 {
-        left / slope
-    } else {
-        BEYOND
-    };
-    Some(1.0 - (steps / BEYOND).min(1.0))
+/// What a rule says, and of which metric.
+type Said<'w> = Option<(f64, Option<&'w MetricWindow>)>;
+
+fn named(found: Option<(f64, &MetricWindow)>) -> Said<'_> {
+    found.map(|(risk, metric)| (risk, Some(metric)))
+}
+
+/// 1 at the limit, 0 for a line that never gets there or only after [`BEYOND`].
+fn near((steps, metric): (f64, &MetricWindow)) -> (f64, &MetricWindow) {
+    (1.0 - (steps / BEYOND).min(1.0), metric)
 }
 
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, MetricKind, MetricName, Sample, Timestamp};
+    use forefend_domain::{CellId, Family, MetricKind, MetricName, Sample, Timestamp};
 
     use super::*;
     use crate::alarm::policy;

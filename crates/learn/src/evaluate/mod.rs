@@ -23,6 +23,7 @@ pub mod probability;
 pub mod rank;
 pub mod regression;
 pub mod reliability;
+pub mod rules;
 pub mod split;
 pub mod survival;
 
