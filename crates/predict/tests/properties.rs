@@ -264,7 +264,7 @@ const WATCHED: [(&str, Family, f64); 8] = [
     ("requests_per_second", Family::Traffic, 900.0),
     ("inter_zone_latency_ms", Family::Latency, 40.0),
     ("error_ratio", Family::Errors, 0.05),
-    ("log_template{id=\"connection reset by *\"}", Family::Logs, 30.0),
+    ("log.template{connection to <*> refused}", Family::Logs, 30.0),
     ("orders_waiting", Family::Custom, 5_000.0),
 ];
 

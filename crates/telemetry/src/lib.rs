@@ -2,8 +2,8 @@
 //!
 //! The parts are pure wherever they can be: [`exposition`] reads what a cell exposes, [`select`] picks metrics from
 //! it, [`host`] reads what the kernel says of a process and its cgroup, [`series`] keeps recent samples and makes
-//! aligned windows of them, [`objective`] judges whether a cell keeps its objective. Thin shells do the I/O:
-//! [`scrape`] and [`probe`] over the network, and [`Collector`], which runs them for a changing set of targets and
+//! aligned windows of them, [`objective`] judges whether a cell keeps its objective, [`logs`] makes rates of lines. Thin
+//! shells do the I/O: [`scrape`] and [`probe`] over the network, [`logs::follow`] on files, and [`Collector`], which runs them for a changing set of targets and
 //! is the [`forefend_domain::ports::TelemetrySource`] of the control loop. Start from [`Collector`].
 //!
 //! What was not measured stays a gap: no part of this crate turns absence into zero, or into health.
@@ -14,14 +14,16 @@ pub mod exposition;
 mod fetch;
 pub mod history;
 pub mod host;
+pub mod logs;
 pub mod objective;
 pub mod probe;
 pub mod scrape;
 pub mod select;
 pub mod series;
 
-pub use collector::{Collector, CollectorOptions, HostTarget, Problem, Source, Target};
+pub use collector::{Collector, CollectorOptions, HostTarget, Newest, Problem, Source, Target};
 pub use fetch::FetchError;
+pub use logs::{LogOptions, LogTarget};
 pub use objective::{ObjectiveTracker, ProbeTiming, TrafficDelta};
 pub use probe::ProbeTarget;
 pub use scrape::ScrapeTarget;

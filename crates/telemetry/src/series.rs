@@ -171,6 +171,25 @@ impl SeriesStore {
             .collect()
     }
 
+    /// What is known of a cell now, by name: each metric with the newest value of its window and the end of its step.
+    #[must_use]
+    pub fn newest(&self, cell: &CellId) -> Vec<(MetricSpec, Option<(Timestamp, f64)>)> {
+        let last = self.newest_now.unix_ms() / self.step_ms;
+        let newest = |series: &Series| {
+            let first = last.saturating_sub(self.options.length as u64 - 1);
+            (first..=last).rev().find_map(|step| {
+                let value = series.value(step, &self.options, self.step_ms)?;
+                Some((Timestamp::from_unix_ms(step * self.step_ms), value))
+            })
+        };
+        self.cells
+            .get(cell)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(|s| (s.spec.clone(), newest(s)))
+            .collect()
+    }
+
     /// How many series there are.
     #[must_use]
     pub fn series_count(&self) -> usize {
@@ -294,11 +313,7 @@ impl Series {
         let samples = (first..=last)
             .map(|step| Sample {
                 at: Timestamp::from_unix_ms(step * step_ms),
-                value: if self.spec.counter {
-                    self.rate(step, options.rate_lookback as u64, step_ms)
-                } else {
-                    self.observed(step, step_ms).map(|slot| slot.value).filter(|v| !v.is_nan())
-                },
+                value: self.value(step, options, step_ms),
             })
             .collect();
         MetricWindow {
@@ -308,6 +323,14 @@ impl Series {
             unit: self.spec.unit.clone(),
             limit: self.spec.limit,
             samples,
+        }
+    }
+
+    fn value(&self, step: u64, options: &StoreOptions, step_ms: u64) -> Option<f64> {
+        if self.spec.counter {
+            self.rate(step, options.rate_lookback as u64, step_ms)
+        } else {
+            self.observed(step, step_ms).map(|slot| slot.value).filter(|v| !v.is_nan())
         }
     }
 

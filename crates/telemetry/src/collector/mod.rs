@@ -18,6 +18,7 @@ use self::{
 };
 use crate::{
     exposition::Limits,
+    logs::Logs,
     series::{MetricSpec, StoreOptions, TooManySeries},
 };
 
@@ -103,6 +104,9 @@ impl Collector {
                 drop(task);
                 if !now.iter().any(|(source, _)| source.kind() == old.kind()) {
                     self.shared.clear_problem(&cell, old.kind());
+                    if old.kind() == Source::Logs {
+                        self.shared.logs.forget(&cell);
+                    }
                 }
             }
             self.running.insert(cell, now);
@@ -123,6 +127,12 @@ impl Collector {
         self.shared.lock().store.record(cell, spec, at, value).map(drop)
     }
 
+    /// The logs of all cells, for lines that do not come from files.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.shared.logs
+    }
+
     /// Sets or clears the limit of a metric, when it was learned or decided elsewhere; `false` when the metric is
     /// not known.
     pub fn set_limit(&self, cell: &CellId, metric: &MetricName, limit: Option<f64>) -> bool {
@@ -133,6 +143,12 @@ impl Collector {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         self.shared.lock().problems()
+    }
+
+    /// Tells what is known of cells now, to anybody on any thread.
+    #[must_use]
+    pub fn newest(&self) -> Newest {
+        Newest(Arc::clone(&self.shared))
     }
 
     /// How it fares.
@@ -156,6 +172,19 @@ impl Collector {
             }
         };
         tokio::time::timeout(patience, ended).await.is_ok()
+    }
+}
+
+/// What a collector knows, read from elsewhere.
+#[derive(Clone)]
+pub struct Newest(Arc<Shared>);
+
+impl Newest {
+    /// Each metric of a cell, by name, with its newest value and the end of the step that it stands for; no value where the
+    /// whole window is a gap.
+    #[must_use]
+    pub fn of(&self, cell: &CellId) -> Vec<(MetricSpec, Option<(Timestamp, f64)>)> {
+        self.0.lock().store.newest(cell)
     }
 }
 

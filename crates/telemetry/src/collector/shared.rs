@@ -6,7 +6,10 @@ use std::{
 use forefend_domain::{CellId, Timestamp, ports::ProbeOutcome};
 
 use super::CollectorOptions;
-use crate::series::{MetricSpec, SeriesStore};
+use crate::{
+    logs::Logs,
+    series::{MetricSpec, SeriesStore},
+};
 
 /// Where observations of a cell come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +20,8 @@ pub enum Source {
     Probe,
     /// The kernel.
     Host,
+    /// Its logs.
+    Logs,
 }
 
 /// Something does not work.
@@ -36,6 +41,7 @@ pub struct Problem {
 
 pub(super) struct Shared {
     pub(super) options: CollectorOptions,
+    pub(super) logs: Logs,
     state: Mutex<State>,
 }
 
@@ -57,7 +63,7 @@ impl Shared {
             problems: BTreeMap::new(),
             max_probes_waiting: options.max_probes_waiting.max(1),
         };
-        Self { options, state: Mutex::new(state) }
+        Self { options, logs: Logs::default(), state: Mutex::new(state) }
     }
 
     /// Held for one batch of observations or one question, never over an await. A panic elsewhere leaves it usable:
@@ -71,6 +77,7 @@ impl Shared {
     }
 
     pub(super) fn forget(&self, cell: &CellId) {
+        self.logs.forget(cell);
         let mut state = self.lock();
         state.store.forget(cell);
         state.probes.retain(|outcome| outcome.cell != *cell);

@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use forefend_domain::CellId;
 
-use crate::{host::cgroup::CgroupDirs, probe::ProbeTarget, scrape::ScrapeTarget};
+use crate::{host::cgroup::CgroupDirs, logs::LogTarget, probe::ProbeTarget, scrape::ScrapeTarget};
 
 /// From whom and how to collect.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Target {
     pub probe: Option<ProbeTarget>,
     /// What to read from the kernel, if it runs on this host.
     pub host: Option<HostTarget>,
+    /// Its logs, if they are wanted.
+    pub logs: Option<LogTarget>,
     /// Whether it is parked: a frozen cell can't answer, so it is neither scraped nor probed. What is known stays.
     pub paused: bool,
 }

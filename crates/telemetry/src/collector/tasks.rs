@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     catalogue,
     host::{Limits, Reader},
+    logs::{self, CellLogs, Follower, LogTarget},
     probe::{ProbeTarget, Probed, probe},
     scrape::{ScrapeTarget, Scraper},
     select,
@@ -39,15 +40,17 @@ pub(super) enum SourceTarget {
     Scrape(ScrapeTarget),
     Probe(ProbeTarget),
     Host(HostTarget),
+    Logs(LogTarget),
 }
 
 impl SourceTarget {
-    /// The sources to run. A parked cell can be read through the kernel, but can't answer.
+    /// The sources to run. A parked cell can be read through the kernel and from its files, but can't answer.
     pub(super) fn of(target: Target) -> Vec<Self> {
         let answers = !target.paused;
         let scrape = target.scrape.filter(|_| answers).map(Self::Scrape);
         let probe = target.probe.filter(|_| answers).map(Self::Probe);
-        [scrape, probe, target.host.map(Self::Host)].into_iter().flatten().collect()
+        let (host, logs) = (target.host.map(Self::Host), target.logs.map(Self::Logs));
+        [scrape, probe, host, logs].into_iter().flatten().collect()
     }
 
     pub(super) fn kind(&self) -> Source {
@@ -55,6 +58,7 @@ impl SourceTarget {
             Self::Scrape(_) => Source::Scrape,
             Self::Probe(_) => Source::Probe,
             Self::Host(_) => Source::Host,
+            Self::Logs(_) => Source::Logs,
         }
     }
 
@@ -63,6 +67,7 @@ impl SourceTarget {
             Self::Scrape(target) => target.interval,
             Self::Probe(target) => target.interval,
             Self::Host(target) => target.interval,
+            Self::Logs(target) => target.interval,
         };
         interval.max(MIN_INTERVAL)
     }
@@ -135,6 +140,7 @@ pub(super) fn start(runtime: &Handle, shared: &Arc<Shared>, cell: &CellId, targe
             SourceTarget::Scrape(target) => scrapes(context, target, ticks).await,
             SourceTarget::Probe(target) => probes(context, target, ticks).await,
             SourceTarget::Host(target) => readings(context, target, ticks).await,
+            SourceTarget::Logs(target) => log_files(context, target, ticks).await,
         }
     });
     Running { shared: Arc::clone(shared), live, task: Some(task) }
@@ -254,6 +260,65 @@ async fn readings(context: Context, target: HostTarget, mut ticks: Interval) {
             state.note(&context.cell, context.source, at, problem);
         });
     }
+}
+
+/// What one look at the files of a cell found.
+struct Read {
+    followers: Vec<Follower>,
+    /// Whether one of them is there.
+    present: bool,
+    problem: Option<String>,
+}
+
+async fn log_files(context: Context, target: LogTarget, mut ticks: Interval) {
+    let cell_logs = context.shared.logs.open(&context.cell, &target.options);
+    let most = target.options.max_line_bytes;
+    let mut followers: Vec<Follower> =
+        target.paths.iter().map(|path| Follower::new(path.clone(), logs::BYTES_PER_LOOK, most)).collect();
+    loop {
+        ticks.tick().await;
+        let at = context.shared.now();
+        let here = Arc::clone(&cell_logs);
+        // Files have no asynchronous reading either, and a line takes some microseconds to count.
+        let read = task::spawn_blocking(move || read_logs(followers, &here, at)).await;
+        let Ok(read) = read else { return };
+        followers = read.followers;
+        let observed = logs::lock(&cell_logs).sample(at, read.present);
+        context.write(|state| {
+            let samples = observed.iter().map(|(spec, at, value)| (spec, *at, *value));
+            let refused = state.record(&context.cell, samples);
+            state.note(&context.cell, context.source, at, read.problem.or(refused));
+        });
+    }
+}
+
+/// Reads what is new in all files of a cell. The first problem is told, one of skipped lines last.
+fn read_logs(mut followers: Vec<Follower>, cell_logs: &Mutex<CellLogs>, at: Timestamp) -> Read {
+    let (mut present, mut problem, mut skipped) = (false, None, None);
+    let mut cell_logs = logs::lock(cell_logs);
+    for follower in &mut followers {
+        match follower.look(|line, cut| cell_logs.bytes(at, line, cut)) {
+            Ok(looked) => {
+                present |= looked.present;
+                cell_logs.note(looked.skipped_bytes, u64::from(looked.restarted));
+                let path = follower.path().display();
+                if looked.skipped_bytes > 0 {
+                    skipped = Some(format!(
+                        "{} bytes of {path} were skipped: more is written to it than is read, and its rates are too low",
+                        looked.skipped_bytes
+                    ));
+                }
+                if !looked.present {
+                    problem.get_or_insert_with(|| {
+                        format!("there is no {path}; its rates are unknown until it is there")
+                    });
+                }
+            }
+            Err(error) => drop(problem.get_or_insert_with(|| error.to_string())),
+        }
+    }
+    drop(cell_logs);
+    Read { followers, present, problem: problem.or(skipped) }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use forefend_domain::{
     ports::{ProbeOutcome, TelemetrySource},
 };
 use forefend_telemetry::{
-    Collector, CollectorOptions, HostTarget, ProbeTarget, ScrapeTarget, Source, StoreOptions, Target,
-    catalogue,
+    Collector, CollectorOptions, HostTarget, LogOptions, LogTarget, ProbeTarget, ScrapeTarget, Source,
+    StoreOptions, Target, catalogue,
     host::cgroup::CgroupDirs,
     probe::probe,
     scrape::{ScrapeError, Scraper},
@@ -39,7 +39,7 @@ fn cell() -> CellId {
 }
 
 fn target() -> Target {
-    Target { cell: cell(), scrape: None, probe: None, host: None, paused: false }
+    Target { cell: cell(), scrape: None, probe: None, host: None, logs: None, paused: false }
 }
 
 fn scrape_of(server: &Server) -> ScrapeTarget {
@@ -330,4 +330,46 @@ async fn what_others_measured_is_fed_in_and_what_nobody_takes_is_bounded() {
     collector.set_targets(vec![Target { probe: Some(probe_of(&server, None)), ..target() }]);
     eventually("dropped probes", || (collector.counts().dropped_probes > 0).then_some(())).await;
     assert!(collector.probes().len() <= 3);
+}
+
+#[tokio::test]
+async fn logs_are_read_across_rotation_and_lines_can_be_pushed() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.log");
+    let append = |text: &str| {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    let mut collector = collector();
+    assert!(!collector.logs().line(&cell(), now(), None, "nobody asked for it"));
+    let logs = LogTarget { paths: vec![path.clone()], interval: STEP, options: LogOptions::default() };
+    let with_logs = Target { logs: Some(logs), ..target() };
+    collector.set_targets(vec![with_logs.clone()]);
+    let missing = eventually("the missing log is told", || collector.problems().pop()).await;
+    assert!(missing.source == Source::Logs && missing.what.contains("shop.log"), "{}", missing.what);
+
+    append("ERROR: connection to 10.0.0.1 refused\n");
+    let name = "log.template{connection to <*> refused}";
+    eventually("its rate is told", || values(&mut collector, name).into_iter().find(|rate| *rate > 0.0))
+        .await;
+    assert_eq!(collector.problems(), []);
+    std::fs::rename(&path, dir.path().join("shop.log.1")).unwrap();
+    append("ERROR: the disk is full\n");
+    let name = "log.template{the disk is full}";
+    eventually("it is read after it was rotated", || {
+        values(&mut collector, name).into_iter().find(|rate| *rate > 0.0)
+    })
+    .await;
+    assert!(collector.logs().line(&cell(), now(), None, "WARN: pushed from afar"));
+    let name = "log.template{pushed from afar}";
+    eventually("a pushed line is told", || values(&mut collector, name).into_iter().find(|rate| *rate > 0.0))
+        .await;
+    assert_eq!(collector.logs().counts(&cell()).map(|counts| (counts.lines, counts.restarts)), Some((3, 1)));
+    let newest = collector.newest().of(&cell());
+    assert!(newest.iter().any(|(spec, value)| spec.name.as_str() == "log.lines" && value.is_some()));
+
+    collector.set_targets(vec![target()]);
+    assert!(!collector.logs().line(&cell(), now(), None, "nobody asks any more"));
+    assert!(collector.shutdown(Duration::from_secs(5)).await);
 }

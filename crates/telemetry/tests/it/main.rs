@@ -6,6 +6,7 @@ mod collector;
 mod exposition;
 mod history;
 mod host;
+mod logs;
 mod objective;
 mod select;
 mod series;

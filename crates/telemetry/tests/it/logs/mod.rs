@@ -1,0 +1,4 @@
+mod follow;
+mod golden;
+mod tally;
+mod templates;
