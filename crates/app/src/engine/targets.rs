@@ -98,7 +98,7 @@ fn target(
         timeout: telemetry.timeout,
         metrics: telemetry.metrics.iter().map(selector).collect(),
     });
-    Target { cell, scrape, probe: Some(probe), host, paused }
+    Target { cell, scrape, probe: Some(probe), host, logs: None, paused }
 }
 
 fn status(code: u32) -> u16 {

@@ -23,6 +23,7 @@ use forefend_predict::learned::Model;
 use forefend_store::LedgerReader;
 use outcomes::append_incident;
 pub(crate) use outcomes::read_all as read_outcomes;
+use serving::Fate;
 pub(crate) use serving::Serving;
 use trainer::Trainer;
 pub use trials::Role;
@@ -148,26 +149,32 @@ impl Models {
     /// Sees what the loop saw. What it wants done is told, and done by [`Models::grant`] once the ledger knows.
     pub(crate) fn step(&mut self, snapshot: &Snapshot, ledger: &LedgerReader) -> Vec<Wish> {
         let now = snapshot.world.now;
-        let mut wishes = Vec::new();
-        self.serving.see(snapshot);
+        let fates = serving::fates(snapshot);
+        let mut wishes = self.see(now, &fates);
+        if self.config.train {
+            self.trainer.failures(now, &fates, self.config.after_failure);
+            self.trainer.night(now, self.config.hour);
+        }
+        wishes.extend(self.trainer.step(now, &self.places, ledger).into_iter().map(Wish::Remember));
+        wishes
+    }
+
+    /// Takes what became of cells to what was said of them.
+    fn see(&mut self, now: Timestamp, fates: &[Fate]) -> Vec<Wish> {
+        self.serving.see(now, fates);
         if is_due(self.looked_at, now, LOOKED_EVERY) {
             self.looked_at = Some(now);
             self.look(now);
-        }
-        if is_due(self.judged_at, now, JUDGED_EVERY) {
-            self.judged_at = Some(now);
-            wishes.extend(self.judge(now));
         }
         if is_due(self.kept_at, now, KEPT_EVERY) {
             self.kept_at = Some(now);
             self.serving.each(|running| running.keep(&self.places.models()));
         }
-        if self.config.train {
-            self.trainer.failures(snapshot, self.config.after_failure);
-            self.trainer.night(now, self.config.hour);
+        if !is_due(self.judged_at, now, JUDGED_EVERY) {
+            return Vec::new();
         }
-        wishes.extend(self.trainer.step(now, &self.places, ledger).into_iter().map(Wish::Remember));
-        wishes
+        self.judged_at = Some(now);
+        self.judge(now)
     }
 
     /// Does what was wished for.
@@ -377,3 +384,6 @@ fn is_due(last: Option<Timestamp>, now: Timestamp, every: Duration) -> bool {
 fn exists(path: &Path) -> bool {
     path.try_exists().unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests;

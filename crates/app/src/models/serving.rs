@@ -93,37 +93,27 @@ impl Serving {
         self.0.borrow().trials.iter().for_each(&mut of);
     }
 
-    /// Takes what became of cells from what the loop saw.
-    pub(super) fn see(&self, snapshot: &Snapshot) {
+    /// Takes what became of cells.
+    pub(super) fn see(&self, now: Timestamp, fates: &[Fate]) {
         let mut inner = self.0.borrow_mut();
-        let now = snapshot.world.now;
-        let mut askable = BTreeMap::new();
-        let away: BTreeMap<&CellId, (Timestamp, Weight)> =
-            snapshot.shifts.iter().map(|shift| (&shift.from, (shift.since, shift.moved))).collect();
-        for (id, service) in &snapshot.world.services {
-            for (cell, view) in &service.cells {
-                let failed = match view.objective {
-                    ObjectiveState::Failed { since } => Some(since),
-                    _ => None,
-                };
-                let emptied = away.get(cell).filter(|(_, moved)| *moved >= Weight::FULL);
-                for running in &mut inner.trials {
-                    if let Some(since) = failed {
-                        running.trial.failed(cell, since, "");
-                    }
-                    if let Some((since, _)) = emptied {
-                        running.trial.emptied(cell, *since);
-                    }
+        let inner = &mut *inner;
+        inner.askable.clear();
+        for Fate { cell, service, failed, emptied, is_well } in fates {
+            for running in &mut inner.trials {
+                if let Some(since) = failed {
+                    running.trial.failed(cell, *since, "");
                 }
-                if matches!(view.objective, ObjectiveState::Met { .. }) && emptied.is_none() {
-                    askable.insert(cell.clone(), id.clone());
+                if let Some(since) = emptied {
+                    running.trial.emptied(cell, *since);
                 }
+            }
+            if *is_well && emptied.is_none() {
+                inner.askable.insert(cell.clone(), service.clone());
             }
         }
         for running in &mut inner.trials {
             running.trial.pass(now);
         }
-        inner.askable = askable;
     }
 
     pub(super) fn views(&self, settings: &impl Fn(Duration, Duration) -> gate::Settings) -> Vec<TrialView> {
@@ -138,4 +128,40 @@ impl Serving {
         let mut inner = self.0.borrow_mut();
         inner.trials.iter_mut().filter_map(|running| running.news(settings)).collect()
     }
+}
+
+/// What became of a cell, as far as the loop has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fate {
+    pub(super) cell: CellId,
+    pub(super) service: ServiceId,
+    /// Since when it has failed.
+    pub(super) failed: Option<Timestamp>,
+    /// Since when its traffic moves away, if all of it is.
+    pub(super) emptied: Option<Timestamp>,
+    /// Whether it keeps its objective.
+    pub(super) is_well: bool,
+}
+
+/// Of every cell.
+pub(super) fn fates(snapshot: &Snapshot) -> Vec<Fate> {
+    let away: BTreeMap<&CellId, (Timestamp, Weight)> =
+        snapshot.shifts.iter().map(|shift| (&shift.from, (shift.since, shift.moved))).collect();
+    let mut fates = Vec::new();
+    for (service, view) in &snapshot.world.services {
+        for (cell, view) in &view.cells {
+            let emptied = away.get(cell).filter(|(_, moved)| *moved >= Weight::FULL);
+            fates.push(Fate {
+                cell: cell.clone(),
+                service: service.clone(),
+                failed: match view.objective {
+                    ObjectiveState::Failed { since } => Some(since),
+                    _ => None,
+                },
+                emptied: emptied.map(|(since, _)| *since),
+                is_well: matches!(view.objective, ObjectiveState::Met { .. }),
+            });
+        }
+    }
+    fates
 }

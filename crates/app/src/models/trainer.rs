@@ -6,12 +6,11 @@ use std::{
     time::Duration,
 };
 
-use forefend_control::Snapshot;
-use forefend_domain::{CellId, ObjectiveState, Timestamp};
+use forefend_domain::{CellId, Timestamp};
 use forefend_store::LedgerReader;
 
 use super::{
-    Places,
+    Fate, Places,
     outcomes::{next_night, write_all},
 };
 
@@ -59,18 +58,12 @@ impl Trainer {
     }
 
     /// Notes new failures.
-    pub(super) fn failures(&mut self, snapshot: &Snapshot, after: Duration) {
-        for service in snapshot.world.services.values() {
-            for (cell, view) in &service.cells {
-                match view.objective {
-                    ObjectiveState::Failed { .. } if self.failed.insert(cell.clone()) => {
-                        self.soon(snapshot.world.now + after);
-                    }
-                    ObjectiveState::Met { .. } => {
-                        self.failed.remove(cell);
-                    }
-                    _ => {}
-                }
+    pub(super) fn failures(&mut self, now: Timestamp, fates: &[Fate], after: Duration) {
+        for fate in fates {
+            if fate.failed.is_some() && self.failed.insert(fate.cell.clone()) {
+                self.soon(now + after);
+            } else if fate.is_well {
+                self.failed.remove(&fate.cell);
             }
         }
     }

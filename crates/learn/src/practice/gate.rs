@@ -17,6 +17,7 @@ use crate::evaluate::{
     Estimate,
     bootstrap::Bootstrap,
     events::WEEK_S,
+    poisson,
     survival::{Followed, ipcw},
 };
 
@@ -156,12 +157,21 @@ pub fn gate(rows: &[Judged], papers: &Papers, settings: &Settings) -> Verdict {
     }
 }
 
-/// Whether the champion does worse than the one before it, beyond chance. For this no failure need have come: who cries wolf is found
-/// out by quiet alone. `champion` and `challenger` of the rows are the one that serves and the one before it.
+/// Whether the champion does worse than the one before it, beyond chance, and by how much. `champion` and `challenger` of the rows are the
+/// one that serves and the one before it.
+///
+/// In quiet whoever says less is better by a little, however right the other is; so either enough failures have come, or the champion must
+/// have foretold more than twice what the failures that came can be explained by: who cries wolf is found out by quiet alone.
 #[must_use]
 pub fn has_turned_bad(rows: &[Judged], settings: &Settings) -> Option<Estimate> {
     let rows: Vec<&Judged> = rows.iter().collect();
-    gain(&losses(&rows, settings)?, settings).filter(|gain| gain.low > 0.0)
+    let gain = gain(&losses(&rows, settings)?, settings).filter(|gain| gain.low > 0.0)?;
+    let events: BTreeSet<&str> = failing(&rows, settings).map(|row| row.mark.block.as_str()).collect();
+    // A look stands for its share of the horizon that it looks over.
+    let share = settings.every.as_secs_f64() / settings.horizon.as_secs_f64();
+    let foretold: f64 = rows.iter().map(|row| f64::from(row.mark.weight) * row.champion * share).sum();
+    let cries_wolf = poisson(events.len() as u64, foretold, 0.95).is_some_and(|came| came.high < 0.5);
+    (events.len() >= settings.least_events || cries_wolf).then_some(gain)
 }
 
 fn check(name: &str, passed: bool, detail: String) -> Check {
