@@ -79,6 +79,10 @@ fn bases(snapshot: &Value) -> Vec<String> {
     said.map(|p| p["basis"].as_str().unwrap().to_owned()).collect()
 }
 
+fn shift_at(snapshot: &Value) -> f64 {
+    snapshot["world"]["services"]["web"]["service"]["policy"]["trigger"]["shift_at"].as_f64().unwrap()
+}
+
 #[test]
 fn a_model_is_trained_serves_and_is_taken_back() {
     if !nginx::is_there() {
@@ -98,6 +102,10 @@ fn a_model_is_trained_serves_and_is_taken_back() {
                 ("listen: 127.0.0.1:8080", &format!("listen: {}", free_address())),
                 ("address: 127.0.0.1:8081", &format!("address: {}", one.address)),
                 ("address: 127.0.0.1:8082", &format!("address: {}", two.address)),
+                (
+                    "mode: observe # later: approve, then auto",
+                    "mode: observe\n      horizon: 5m\n      trigger: { false_alarms_per_1000_cell_weeks: 1000 }",
+                ),
             ],
         )
     });
@@ -119,7 +127,9 @@ fn a_model_is_trained_serves_and_is_taken_back() {
     assert!(bases(&before).iter().all(|basis| basis != "calibrated"), "{:?}", bases(&before));
 
     // What has passed may serve; the loop's predictions rest on it from then on, and it outlives the engine.
+    let written = shift_at(&before);
     assert!(served.told(&["models", "promote", &id]).contains("serves from now on"));
+    served.wait("the threshold follows from the operating curve", PATIENCE, |s| shift_at(s) != written);
     served.wait("it serves", PATIENCE, |s| bases(s).iter().any(|basis| basis == "calibrated"));
     served.end_engine();
     served.serve_again();
@@ -144,7 +154,9 @@ fn a_model_is_trained_serves_and_is_taken_back() {
         served.told(&["models", "list"]).contains(&format!("model {id} serves")).then_some(())
     });
     served.told(&["models", "rollback"]);
-    served.wait("nothing learned serves", PATIENCE, |s| bases(s).iter().all(|basis| basis != "calibrated"));
+    served.wait("nothing learned serves", PATIENCE, |s| {
+        bases(s).iter().all(|basis| basis != "calibrated") && shift_at(s) == written
+    });
     let nothing = served.command(&["models", "rollback"]);
     assert!(!nothing.status.success());
 
@@ -158,6 +170,7 @@ fn a_model_is_trained_serves_and_is_taken_back() {
     );
 
     let ledger = contiguous(served.ledger());
+    assert!(has_entry(&ledger, "engine", &["by the operating curve of the model that serves"]));
     for words in [
         vec!["serves from now on", &id],
         vec!["against the gate", &bad],

@@ -14,6 +14,7 @@ mod lead_time;
 mod ledger;
 mod life;
 mod metric;
+mod operating;
 mod plan;
 mod policy;
 pub mod ports;
@@ -30,6 +31,7 @@ pub use lead_time::{LeadTimeProfile, Stage};
 pub use ledger::{EntryKind, LedgerEntry, LedgerSeq, Verdict};
 pub use life::{LifeEvent, LifeState, RefusedTransition};
 pub use metric::{Family, MetricKind, MetricWindow, Sample, Windows};
+pub use operating::{OperatingCurve, OperatingPoint};
 pub use plan::{Effect, Explanation, Plan, ShiftReason};
 pub use policy::{
     Budgets, CanaryPolicy, DataPolicy, Mode, Objective, Policy, PreTestPolicy, ReliefPolicy, ReturnPolicy,

@@ -9,7 +9,7 @@ use std::{
 use forefend_cells::{AcceptMissing, ClockLibrary, Protection};
 use forefend_config::{Config, model};
 use forefend_control::{CellSpec, ServiceSpec, Topology};
-use forefend_domain::ServiceId;
+use forefend_domain::{OperatingCurve, ServiceId};
 use forefend_traffic::{Ejection, HealthCheck, Protocol, RetryBudget, ServiceSettings, Sticky};
 
 use super::EngineError;
@@ -56,6 +56,45 @@ pub(crate) fn topology(config: &Config) -> Topology {
         }
     }
     Topology { services }
+}
+
+/// The same, with thresholds that follow from how the model that serves did on what it had not learned from, for services that say how many false alarms they
+/// tolerate and look as far ahead as the model does. Tells what has moved.
+pub(crate) fn topology_by(
+    config: &Config,
+    curve: &OperatingCurve,
+    horizon: Duration,
+) -> (Topology, Vec<String>) {
+    let (mut topology, mut moved) = (topology(config), Vec::new());
+    for (id, spec) in &mut topology.services {
+        let tolerated =
+            config.services.get(id).and_then(|s| s.policy.trigger.false_alarms_per_1000_cell_weeks);
+        let policy = &mut spec.service.policy;
+        let Some(tolerated) = tolerated.filter(|_| policy.horizon == horizon) else { continue };
+        let trigger = curve.trigger(&policy.trigger, f64::from(tolerated) / 1_000.0);
+        let mut by_curve = forefend_domain::Policy { trigger, ..policy.clone() };
+        if by_curve.pre_test.from > by_curve.trigger.shift_at {
+            by_curve.pre_test.from = by_curve.trigger.shift_at;
+        }
+        if by_curve.trigger == policy.trigger {
+            continue;
+        }
+        match by_curve.check() {
+            Ok(()) => {
+                let (from, to) = (policy.trigger.shift_at.get(), by_curve.trigger.shift_at.get());
+                moved.push(format!(
+                    "{id} shifts at {:.1}% instead of {:.1}%, by the operating curve of the model that serves",
+                    100.0 * to,
+                    100.0 * from
+                ));
+                *policy = by_curve;
+            }
+            Err(error) => {
+                tracing::warn!(service = %id, %error, "thresholds stay as written: those of the operating curve do not fit the rest of the policy")
+            }
+        }
+    }
+    (topology, moved)
 }
 
 /// What the director must know of each service besides cells and weights.

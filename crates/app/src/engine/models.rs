@@ -1,10 +1,10 @@
 //! The models of this engine, with the ways in and out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use forefend_config::Config;
 use forefend_control::Snapshot;
-use forefend_domain::Timestamp;
+use forefend_domain::{OperatingCurve, Timestamp};
 use forefend_store::LedgerReader;
 use tokio::sync::{mpsc, watch};
 
@@ -49,6 +49,16 @@ impl ModelsOfEngine {
 
     pub(super) fn configure(&mut self, config: &Config) {
         self.models.configure(config.engine.learning.clone());
+    }
+
+    /// How the model that serves did at each threshold, and how far ahead it looks. Once for each change of who serves.
+    pub(super) fn news(&mut self) -> Option<(OperatingCurve, Duration)> {
+        self.models.news()
+    }
+
+    /// The same, whether or not it is new.
+    pub(super) fn operating(&self) -> (OperatingCurve, Duration) {
+        self.models.operating()
     }
 
     pub(super) fn commands(&mut self) -> &mut mpsc::Receiver<ModelRequest> {

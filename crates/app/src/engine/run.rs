@@ -256,6 +256,12 @@ impl Engine {
         for wish in self.models.step(&self.last) {
             self.fulfil("engine", &wish);
         }
+        if let Some((curve, reach)) = self.models.news() {
+            let (topology, moved) = assemble::topology_by(&self.config.borrow(), &curve, reach);
+            let what =
+                if moved.is_empty() { "thresholds are as written".to_owned() } else { moved.join("; ") };
+            self.controller.set_topology(topology, what);
+        }
         self.models.publish();
     }
 
@@ -356,7 +362,10 @@ impl Engine {
         self.director.client.set_settings(assemble::settings(&new));
         self.director.take_objectives(&new);
         self.models.configure(&new);
-        self.controller.set_topology(assemble::topology(&new), format!("configuration taken over: {words}"));
+        let (curve, reach) = self.models.operating();
+        let (topology, moved) = assemble::topology_by(&new, &curve, reach);
+        let words = std::iter::once(words).chain(moved).collect::<Vec<_>>().join("; ");
+        self.controller.set_topology(topology, format!("configuration taken over: {words}"));
         self.cells.config.replace(new.clone());
         self.config.replace(new);
     }

@@ -17,7 +17,7 @@ use std::{
 
 use forefend_config::{LearningConfig, Promotion};
 use forefend_control::Snapshot;
-use forefend_domain::Timestamp;
+use forefend_domain::{OperatingCurve, Timestamp};
 use forefend_learn::practice::{Registry, RegistryError, State, gate};
 use forefend_predict::learned::Model;
 use forefend_store::LedgerReader;
@@ -107,6 +107,9 @@ pub(crate) struct Models {
     kept_at: Option<Timestamp>,
     /// What is wrong with models on disk, in words.
     trouble: Option<String>,
+    operating: (OperatingCurve, Duration),
+    /// Whether somebody else serves since this was last asked.
+    is_new: bool,
 }
 
 impl Models {
@@ -129,6 +132,8 @@ impl Models {
             judged_at: None,
             kept_at: None,
             trouble: None,
+            operating: (OperatingCurve::default(), Duration::ZERO),
+            is_new: false,
             places,
             registry,
             config,
@@ -244,6 +249,17 @@ impl Models {
         }
     }
 
+    /// How the model that serves did at each threshold on what it had not learned from, and how far ahead it looks. Empty while nothing learned
+    /// serves.
+    pub(crate) fn operating(&self) -> (OperatingCurve, Duration) {
+        self.operating.clone()
+    }
+
+    /// The same, once for each change of who serves.
+    pub(crate) fn news(&mut self) -> Option<(OperatingCurve, Duration)> {
+        std::mem::take(&mut self.is_new).then(|| self.operating.clone())
+    }
+
     /// What the API shows.
     pub(crate) fn view(&self) -> ModelsView {
         let (cards, damaged) = match self.registry.list() {
@@ -292,8 +308,17 @@ impl Models {
             None => Ok(Model::FirstDay),
             Some(id) => self.registry.load(id).and_then(|stored| fit(id, stored.model)),
         };
+        self.operating = (OperatingCurve::default(), Duration::ZERO);
+        self.is_new = true;
         match load(&state.champion) {
-            Ok(model) => self.serving.crown(state.champion.clone(), model),
+            Ok(model) => {
+                self.serving.crown(state.champion.clone(), model);
+                let card = state.champion.as_ref().and_then(|id| self.registry.load(id).ok()).map(|s| s.card);
+                if let Some(card) = card {
+                    let reach = Duration::try_from_secs_f64(card.horizon_s).unwrap_or_default();
+                    self.operating = (card.operating, reach);
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "the champion can't serve; the model of the first day does");
                 self.trouble = Some(format!("the model of the first day serves, because {error}"));

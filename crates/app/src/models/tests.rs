@@ -36,7 +36,7 @@ fn card() -> Card {
         "scores": { "events": 0, "looks": 0, "brier": null, "skill": null, "auc": null, "slope": null, "top": null },
         "reliability": [],
         "gate": { "passed": true, "checks": [], "champion": null, "challenger": null, "gain": null, "events": 0, "looks": 0 },
-        "spread": { "deciles": {}, "unknown": {} },
+        "operating": [], "spread": { "deciles": {}, "unknown": {} },
     });
     serde_json::from_value(nothing).unwrap()
 }

@@ -175,6 +175,9 @@ impl Check<'_, '_, '_> {
                 "choose more than `0%`",
             );
         }
+        if let Some(alarms) = &service.policy.trigger.false_alarms_per_1000_cell_weeks {
+            self.range(&trigger.key("false_alarms_per_1000_cell_weeks"), alarms, 1, 1_000_000);
+        }
         let budgets = at.key("budgets");
         self.range(&budgets.key("max_cells_in_motion"), &policy.budgets.max_cells_in_motion, 0, 100_000);
         self.range(&budgets.key("refractory"), &policy.budgets.refractory, ms(0), s(7 * 86_400));

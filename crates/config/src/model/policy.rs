@@ -56,6 +56,10 @@ section! {
         hits: Option<u32>,
         /// The ticks looked back at. At most 64.
         of_ticks: Option<u32>,
+        /// Tolerated false alarms, in a thousand weeks of a cell: once a learned model serves, traffic moves at the probability at which the
+        /// model gave no more than these on failures that it had not learned from, and `prepare_at` and `clear_below` move with it. Left out:
+        /// `shift_at` counts as it is. From 1 to 1000000.
+        false_alarms_per_1000_cell_weeks: Option<u32>,
         /// Added to the lead time: a shift begins when the 10th percentile of time to failure is below the 95th percentile of the lead
         /// time plus this.
         margin: Option<Duration>,

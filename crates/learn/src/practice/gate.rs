@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use forefend_domain::Timestamp;
+use forefend_domain::{OperatingCurve, OperatingPoint, Probability, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Judged;
@@ -341,6 +341,16 @@ impl<'a> Side<'a> {
     /// Rows are ordered by cell and time.
     fn of(rows: &[&'a Judged], settings: &Settings, said: impl Fn(&Judged) -> f64) -> Self {
         let (threshold, false_alarms) = threshold(rows, settings, &said);
+        Self::at(rows, settings, threshold, false_alarms, said)
+    }
+
+    fn at(
+        rows: &[&'a Judged],
+        settings: &Settings,
+        threshold: f64,
+        false_alarms: f64,
+        said: impl Fn(&Judged) -> f64,
+    ) -> Self {
         let lead_s = settings.lead.as_secs_f64();
         let mut told: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
         for row in
@@ -385,6 +395,30 @@ fn threshold(rows: &[&Judged], settings: &Settings, said: &impl Fn(&Judged) -> f
         chosen = (level, alarms);
     }
     chosen
+}
+
+/// What acting from each probability on would have cost and brought, of the one that would like to serve. `rows` in any order.
+#[must_use]
+pub fn operating_curve(rows: &[Judged], settings: &Settings) -> OperatingCurve {
+    /// Points of the curve: a person reads it, and a threshold between two of them is as good as the upper one.
+    const POINTS: usize = 50;
+    let mut rows: Vec<&Judged> = rows.iter().collect();
+    rows.sort_by(|a, b| (&a.mark.cell, a.mark.at).cmp(&(&b.mark.cell, b.mark.at)));
+    let mut levels: Vec<f64> = rows.iter().map(|row| row.challenger).filter(|p| p.is_finite()).collect();
+    levels.sort_by(|a, b| b.total_cmp(a));
+    levels.dedup();
+    // Closer together at the top: nobody acts on what almost all looks reach.
+    let steps = POINTS.min(levels.len());
+    let mut chosen: Vec<usize> = (0..steps)
+        .map(|i| ((levels.len() as f64).powf((i + 1) as f64 / steps as f64) - 1.0).round() as usize)
+        .collect();
+    chosen.dedup();
+    let point = |level: f64| OperatingPoint {
+        threshold: Probability::clamped(level, Probability::ONE),
+        false_alarms_per_cell_week: false_alarms(&rows, settings, |row| row.challenger >= level),
+        recall: Side::at(&rows, settings, level, 0.0, |row| row.challenger).recall(),
+    };
+    OperatingCurve(chosen.into_iter().filter_map(|i| levels.get(i)).map(|level| point(*level)).collect())
 }
 
 /// Alarms for each cell and week that no failure followed within two horizons. One that stands is one.

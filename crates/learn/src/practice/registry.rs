@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forefend_domain::Timestamp;
+use forefend_domain::{OperatingCurve, Timestamp};
 use forefend_predict::learned::Model;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,9 @@ pub struct Card {
     pub reliability: Vec<Bin>,
     /// What the gate said of it on the history.
     pub gate: Verdict,
+    /// What acting from each probability on would have cost and brought there.
+    #[serde(default)]
+    pub operating: OperatingCurve,
     /// How features were spread over what it learned from.
     pub spread: Spread,
 }

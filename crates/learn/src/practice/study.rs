@@ -100,6 +100,7 @@ impl Study {
             scores,
             reliability,
             gate: gate::gate(&judged, &papers, &self.gate),
+            operating: gate::operating_curve(&judged, &self.gate),
             spread: Spread::of(&older.rows),
         };
         Ok(Stored { card, model: trained.model })

@@ -101,6 +101,22 @@ fn a_better_challenger_passes() {
 }
 
 #[test]
+fn the_operating_curve_says_what_each_threshold_costs_and_brings() {
+    let mut a = noise(4);
+    let rows = rows(60, |_| 0.0, |look| foresees(look, a()));
+    let OperatingCurve(points) = operating_curve(&rows, &settings());
+    assert!(points.len() > 10 && points.len() <= 50);
+    assert!(points.is_sorted_by(|a, b| a.threshold > b.threshold && a.recall <= b.recall), "{points:?}");
+    // What is said before failures is well above what is said in quiet.
+    let good = points.iter().find(|p| p.threshold.get() < 0.6).unwrap();
+    assert_eq!(good.recall, Some(1.0));
+    let quiet = points.iter().rev().find(|p| p.threshold.get() > 0.1).unwrap();
+    assert_eq!(quiet.false_alarms_per_cell_week, 0.0);
+    assert!(points.last().unwrap().false_alarms_per_cell_week > 10.0);
+    assert!(operating_curve(&[], &settings()).0.is_empty());
+}
+
+#[test]
 fn the_same_again_and_one_that_knows_nothing_are_refused() {
     let mut a = noise(1);
     let alike = rows(60, |look| foresees(look, 0.5), |look| foresees(look, 0.5));
