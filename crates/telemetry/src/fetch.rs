@@ -72,6 +72,16 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// Whether another try may fare better.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Http { .. } | Self::Body { .. } => true,
+            Self::BadPath { .. } | Self::TooLarge { .. } | Self::Status { .. } => false,
+        }
+    }
+}
+
 /// An answer, whole.
 pub(crate) struct Answer {
     pub(crate) status: u16,

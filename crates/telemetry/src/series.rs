@@ -4,9 +4,13 @@
 //! the last observation of each step. A gauge's value of a step is that observation; a counter's is the mean rate
 //! per second from the observation before it. Where nothing was observed there is a gap.
 
+mod past;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{CellId, Family, MetricKind, MetricName, MetricWindow, Sample, Timestamp, Windows};
+
+use self::past::Past;
 
 /// What a series is.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +145,32 @@ impl SeriesStore {
         Ok(recorded)
     }
 
+    /// Gives windows a past that somebody else recorded: values as they stood in windows, oldest first. Where something is observed, that
+    /// counts. Values beyond a window's length are left out.
+    ///
+    /// # Errors
+    /// [`TooManySeries`] when the metric is new and there is no room for it.
+    pub fn restore(
+        &mut self,
+        cell: &CellId,
+        spec: &MetricSpec,
+        samples: &[(Timestamp, f64)],
+    ) -> Result<(), TooManySeries> {
+        let Some(past) = Past::new(samples, self.step_ms, self.options.length) else { return Ok(()) };
+        let slots = self.options.length + self.options.rate_lookback + SPARE_SLOTS;
+        if !self.cells.get(cell).is_some_and(|series| series.contains_key(&spec.name))
+            && let Err(refusal) = self.make_room(cell, spec, past.last(), slots)
+        {
+            self.refused += 1;
+            return Err(refusal);
+        }
+        let all = self.cells.entry(cell.clone()).or_default();
+        let series = all.entry(spec.name.clone()).or_insert_with(|| Series::new(spec.clone(), slots));
+        series.newest = series.newest.max(past.last());
+        series.past = Some(past);
+        Ok(())
+    }
+
     /// Sets or clears the limit of a metric; `false` when the metric is not known.
     pub fn set_limit(&mut self, cell: &CellId, metric: &MetricName, limit: Option<f64>) -> bool {
         let series = self.cells.get_mut(cell).and_then(|series| series.get_mut(metric));
@@ -157,6 +187,10 @@ impl SeriesStore {
     pub fn windows(&mut self, now: Timestamp) -> Vec<Windows> {
         self.newest_now = self.newest_now.max(now);
         let last = self.newest_now.unix_ms() / self.step_ms;
+        let first = last.saturating_sub(self.options.length as u64 - 1);
+        for series in self.cells.values_mut().flat_map(BTreeMap::values_mut) {
+            series.past.take_if(|past| past.last() < first);
+        }
         self.cells
             .iter()
             .map(|(cell, all)| Windows {
@@ -250,6 +284,8 @@ struct Series {
     slots: Box<[Slot]>,
     /// The newest step observed; 0 before the first.
     newest: u64,
+    /// What windows show of the time before this store.
+    past: Option<Past>,
 }
 
 /// 16 bytes: the number of slots is what memory goes into.
@@ -266,7 +302,7 @@ const EMPTY: Slot = Slot { at_ms: u64::MAX, value: f64::NAN };
 impl Series {
     fn new(mut spec: MetricSpec, slots: usize) -> Self {
         spec.limit = spec.limit.filter(|l| l.is_finite());
-        Self { spec, slots: vec![EMPTY; slots].into_boxed_slice(), newest: 0 }
+        Self { spec, slots: vec![EMPTY; slots].into_boxed_slice(), newest: 0, past: None }
     }
 
     fn adopt(&mut self, spec: &MetricSpec, slots: usize) {
@@ -278,7 +314,8 @@ impl Series {
         let limit = spec.limit.filter(|l| l.is_finite()).or(self.spec.limit.filter(|_| !lifted));
         if spec.counter != self.spec.counter {
             // Totals and levels can't stand in one ring.
-            *self = Self::new(spec.clone(), slots);
+            let past = self.past.take();
+            *self = Self { past, ..Self::new(spec.clone(), slots) };
         }
         self.spec = MetricSpec { limit, ..spec.clone() };
     }
@@ -313,7 +350,9 @@ impl Series {
         let samples = (first..=last)
             .map(|step| Sample {
                 at: Timestamp::from_unix_ms(step * step_ms),
-                value: self.value(step, options, step_ms),
+                value: self
+                    .value(step, options, step_ms)
+                    .or_else(|| self.past.as_ref()?.value(step)),
             })
             .collect();
         MetricWindow {

@@ -18,6 +18,7 @@ use self::{
 };
 use crate::{
     exposition::Limits,
+    history::History,
     logs::Logs,
     series::{MetricSpec, StoreOptions, TooManySeries},
 };
@@ -131,6 +132,27 @@ impl Collector {
     #[must_use]
     pub fn logs(&self) -> &Logs {
         &self.shared.logs
+    }
+
+    /// Gives the windows the past of a history, of all cells that it knows. Returns how many metrics there was room for.
+    pub fn restore(&self, history: &History) -> usize {
+        let mut state = self.shared.lock();
+        let mut restored = 0;
+        for (cell, recorded) in &history.cells {
+            for (name, series) in &recorded.series {
+                let limit = series.samples.last().and_then(|(at, _)| series.limit_at(*at));
+                let spec = MetricSpec {
+                    name: name.clone(),
+                    family: series.family,
+                    kind: series.kind,
+                    unit: series.unit.clone(),
+                    limit,
+                    counter: false,
+                };
+                restored += usize::from(state.store.restore(cell, &spec, &series.samples).is_ok());
+            }
+        }
+        restored
     }
 
     /// Sets or clears the limit of a metric, when it was learned or decided elsewhere; `false` when the metric is

@@ -59,6 +59,18 @@ pub enum HistoryError {
         /// Which source.
         source_name: String,
     },
+    /// A Prometheus does not answer a question as it should.
+    #[error("{source_name}: `{expression}`: {what}; {remedy}")]
+    Query {
+        /// Which.
+        source_name: String,
+        /// The expression that was asked.
+        expression: String,
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// What should name a source does not.
     #[error("`{text}` names no history: {why}")]
     NoSource {
@@ -72,6 +84,15 @@ pub enum HistoryError {
 impl HistoryError {
     pub(super) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(super) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Write { path: path.to_owned(), source }
+    }
+
+    /// Whether a file went away between being listed and being read.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }
 }
 

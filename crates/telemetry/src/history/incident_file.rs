@@ -9,7 +9,9 @@ use super::{
     error::{Complaint, HistoryError},
     file::csv,
     incident::{Incident, IncidentSource},
+    load::load_outcomes,
     rows::name_complaint,
+    source::HistorySource,
     words,
 };
 
@@ -19,12 +21,24 @@ const NEEDED: [&str; 2] = ["cell", "began"];
 /// Larger files are refused: a file of incidents is written by people and their tools, a few hundred bytes each.
 const MAX_BYTES: u64 = 256 * 1_024 * 1_024;
 
-/// Reads incidents from a file of JSON lines or of CSV, told apart by whether it begins with `{`. Oldest first.
+/// The files that hold incidents beside recorded telemetry.
+const IN_FOLDERS: [&str; 2] = ["incidents.jsonl", "incidents.csv"];
+
+/// Reads incidents from a file of JSON lines or of CSV, told apart by whether it begins with `{`; from a folder, those of its `incidents.jsonl` and
+/// `incidents.csv` and those that an engine recorded there. Oldest first.
 ///
 /// # Errors
 /// [`HistoryError`] names the file, the row and the column, and what to do.
 pub fn read_incidents(path: impl AsRef<Path>) -> Result<Vec<Incident>, HistoryError> {
     let path = path.as_ref();
+    if path.is_dir() {
+        let mut all = load_outcomes(&HistorySource::Files(path.to_owned()))?.incidents;
+        for file in IN_FOLDERS.map(|name| path.join(name)).into_iter().filter(|file| file.exists()) {
+            all.extend(read_incidents(file)?);
+        }
+        sort(&mut all);
+        return Ok(all);
+    }
     let size = path.metadata().map_err(HistoryError::read(path))?.len();
     if size > MAX_BYTES {
         let what = format!("{size} bytes are too many");
@@ -46,8 +60,12 @@ pub fn parse_incidents(bytes: &[u8]) -> Result<Vec<Incident>, Complaint> {
     })?;
     let text = text.trim_start_matches('\u{feff}');
     let mut incidents = if text.trim_start().starts_with('{') { json_lines(text) } else { table(text) }?;
-    incidents.sort_by(|a, b| (a.began, &a.cell).cmp(&(b.began, &b.cell)));
+    sort(&mut incidents);
     Ok(incidents)
+}
+
+fn sort(incidents: &mut [Incident]) {
+    incidents.sort_by(|a, b| (a.began, &a.cell).cmp(&(b.began, &b.cell)));
 }
 
 /// As in a file: instants may be RFC 3339 too.

@@ -8,16 +8,93 @@ use super::error::HistoryError;
 pub enum HistorySource {
     /// A file, Parquet or CSV by its ending, or a folder of such files.
     Files(PathBuf),
+    /// An existing Prometheus, or what speaks like one.
+    Prometheus(PrometheusUrl),
+}
+
+/// Where a Prometheus answers, over plain HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusUrl {
+    host: String,
+    port: u16,
+    /// What stands before `/api`: empty, or a path that begins with `/` and does not end with it.
+    prefix: String,
+}
+
+const PROMETHEUS: &str = "prometheus:";
+const PORT: u16 = 9090;
+
+impl PrometheusUrl {
+    /// The name or address of the machine.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+impl FromStr for PrometheusUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err("Prometheus is read over plain HTTP; name an address that speaks it, such as a proxy on this machine".to_owned());
+        }
+        let rest = text.strip_prefix("http://").ok_or("write it as prometheus:http://HOST:9090")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // An IPv6 address stands in brackets, which the resolver does not want.
+        let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+            Some((host, port)) => {
+                (host, port.parse().map_err(|_| format!("`{port}` is no port; write a number up to 65535"))?)
+            }
+            None => (authority, PORT),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || host.contains(['@', '?', '#']) || path.contains(['?', '#']) {
+            return Err(
+                "write it as prometheus:http://HOST:9090, without a user and without a query".to_owned()
+            );
+        }
+        Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for PrometheusUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, prefix } = self;
+        if host.contains(':') {
+            write!(f, "http://[{host}]:{port}{prefix}")
+        } else {
+            write!(f, "http://{host}:{port}{prefix}")
+        }
+    }
 }
 
 impl FromStr for HistorySource {
     type Err = HistoryError;
 
-    /// A path as it is.
+    /// `prometheus:http://HOST:PORT`, or a path as it is.
     fn from_str(text: &str) -> Result<Self, HistoryError> {
+        let no = |why: String| HistoryError::NoSource { text: text.to_owned(), why };
+        if let Some(url) = text.strip_prefix(PROMETHEUS) {
+            return url.parse().map(Self::Prometheus).map_err(no);
+        }
         if text.is_empty() {
-            let why = "it is empty; name a file or a folder".to_owned();
-            return Err(HistoryError::NoSource { text: text.to_owned(), why });
+            return Err(
+                no("it is empty; name a file or a folder, or prometheus:http://HOST:9090".to_owned()),
+            );
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Err(no(format!("if a Prometheus answers there, write {PROMETHEUS}{text}")));
         }
         Ok(Self::Files(PathBuf::from(text)))
     }
@@ -27,6 +104,32 @@ impl fmt::Display for HistorySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Files(path) => path.display().fmt(f),
+            Self::Prometheus(url) => write!(f, "{PROMETHEUS}{url}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart_and_shown_as_they_are_read() {
+        for text in ["a/b.csv", "prometheus:http://host:90", "prometheus:http://[::1]:9090/p/q"] {
+            assert_eq!(text.parse::<HistorySource>().unwrap().to_string(), text);
+        }
+        let source = "prometheus:http://host/".parse::<HistorySource>().unwrap();
+        assert_eq!(source.to_string(), "prometheus:http://host:9090");
+        for wrong in [
+            "",
+            "http://host",
+            "prometheus:",
+            "prometheus:https://h",
+            "prometheus:http://h:99999",
+            "prometheus:http://u@h",
+        ] {
+            let error = wrong.parse::<HistorySource>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{wrong}` names no history: ")), "{error}");
         }
     }
 }

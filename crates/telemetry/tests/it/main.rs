@@ -5,6 +5,8 @@
 mod collector;
 mod exposition;
 mod history;
+mod history_prometheus;
+mod history_store;
 mod host;
 mod logs;
 mod objective;

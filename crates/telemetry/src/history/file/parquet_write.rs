@@ -75,9 +75,14 @@ pub(in crate::history) fn write_whole(
     })
 }
 
+/// How the names of files end that are not written to their end yet.
+pub(in crate::history) fn unfinished_suffix() -> &'static str {
+    ".unfinished"
+}
+
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".unfinished");
+    name.push(unfinished_suffix());
     PathBuf::from(name)
 }
 

@@ -1,0 +1,8 @@
+//! An existing Prometheus as a source: which expressions are which metrics of which cells, and how they are asked for.
+
+mod mapping;
+mod query;
+mod read;
+
+pub use mapping::{Mapping, MappingError, Query};
+pub(super) use read::read;
