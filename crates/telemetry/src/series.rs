@@ -350,9 +350,7 @@ impl Series {
         let samples = (first..=last)
             .map(|step| Sample {
                 at: Timestamp::from_unix_ms(step * step_ms),
-                value: self
-                    .value(step, options, step_ms)
-                    .or_else(|| self.past.as_ref()?.value(step)),
+                value: self.value(step, options, step_ms).or_else(|| self.past.as_ref()?.value(step)),
             })
             .collect();
         MetricWindow {

@@ -5,6 +5,7 @@ mod blueprints;
 mod clock;
 mod director;
 mod gate;
+mod history;
 mod models;
 mod ports;
 mod reload;

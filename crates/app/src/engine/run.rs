@@ -23,6 +23,7 @@ use super::{
     clock::SteadyClock,
     director::{DirectorSpec, Keeper, hello},
     gate::DeclaredGate,
+    history::Recorded,
     models::ModelsOfEngine,
     ports::{Cells, Director, Telemetry},
     reload::{Look, Watched},
@@ -76,6 +77,7 @@ struct Engine {
     store: RedbStore,
     blueprints: Arc<Blueprints>,
     collector: Rc<RefCell<Collector>>,
+    recorded: Recorded,
     director: Director,
     director_dir: PathBuf,
     keeper: Option<Keeper>,
@@ -110,6 +112,7 @@ impl Engine {
         let director_dir = state_dir.join("director");
         let _guard = runtime.enter();
         let collector = Rc::new(RefCell::new(collector(&config, clock, runtime)));
+        let recorded = Recorded::start(&config, &state_dir, &collector.borrow(), clock.now());
         let client = DirectorClient::new(&director_dir, DIRECTOR_TIMEOUT, assemble::settings(&config));
         let mut director = Director::new(client, Rc::clone(&collector), clock);
         director.take_objectives(&config);
@@ -155,6 +158,7 @@ impl Engine {
             store,
             blueprints,
             collector,
+            recorded,
             director,
             director_dir,
             keeper,
@@ -200,8 +204,8 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        let mut telemetry = Telemetry(Rc::clone(&self.collector));
-        let snapshot = self.controller.tick(&mut Ports {
+        let mut telemetry = self.recorded.over(Telemetry(Rc::clone(&self.collector)));
+        let mut snapshot = self.controller.tick(&mut Ports {
             clock: &self.clock,
             telemetry: &mut telemetry,
             data_plane: &mut self.director,
@@ -209,6 +213,7 @@ impl Engine {
             gate: &mut DeclaredGate,
             store: &mut self.store,
         });
+        self.recorded.after(&mut snapshot);
         self.greet();
         self.history.record(&snapshot);
         self.last = Arc::new(snapshot);

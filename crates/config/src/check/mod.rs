@@ -16,7 +16,7 @@ use forefend_domain::{CellId, ZoneId};
 use crate::{
     model::{ApiConfig, Config},
     reading::{Reading, Trail, Way, WayStep},
-    setting::Setting,
+    setting::{Setting, Size},
     tree::Node,
     weights,
 };
@@ -106,6 +106,9 @@ impl<'c> Check<'c, '_, '_> {
         let alarms = learning.key("false_alarms_per_1000_cell_weeks");
         self.range(&alarms, &of.false_alarms_per_1000_cell_weeks, 1, 1_000_000);
         self.range(&learning.key("least_failures"), &of.least_failures, 2, 1_000);
+        let history = at.key("history");
+        self.range(&history.key("keep"), &engine.history.keep, s(3_600), s(3_650 * 86_400));
+        self.range(&history.key("size"), &engine.history.size, Size(64 << 20), Size(64 << 40));
         self.api(&at.key("api"), &engine.api);
         if let Some(workers) = self.config.director.workers {
             let director = Trail::ROOT.key("director");

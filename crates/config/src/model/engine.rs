@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{LearningConfig, Protection};
-use crate::setting::all_defaults;
+use crate::setting::{Size, all_defaults};
 
 section! {
     /// The engine.
@@ -20,6 +20,21 @@ section! {
         drills: DrillsConfig = all_defaults(),
         /// Learning from failures.
         learning: LearningConfig = all_defaults(),
+        /// What is kept of telemetry.
+        history: HistoryConfig = all_defaults(),
+    }
+}
+
+section! {
+    /// The record of telemetry and of what became of cells, in `history/` of the state directory: for the next start of the engine, whose
+    /// windows then have their past, and for training and backtests. What of it exceeds a bound is dropped, the oldest first.
+    pub struct HistoryConfig {
+        /// Whether it is kept. Can't change without a restart.
+        enabled: bool = true,
+        /// For how long. From 1h to 10 years. Can't change without a restart.
+        keep: Duration = Duration::from_secs(7 * 86_400),
+        /// How large it may grow; while half an hour of it is being packed, some 40 MiB more. From 64MiB to 64TiB. Can't change without a restart.
+        size: Size = Size(1 << 30),
     }
 }
 
