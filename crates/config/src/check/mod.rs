@@ -3,6 +3,7 @@
 //! A part in which something could not be read is not checked further, so that one mistake is told once.
 
 mod blueprint;
+mod logs;
 mod service;
 
 use std::{

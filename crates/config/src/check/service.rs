@@ -16,6 +16,7 @@ impl Check<'_, '_, '_> {
         self.listen(at, service);
         self.director(at, service);
         self.telemetry(at, service);
+        self.logs(at, service);
         self.policy(at, service);
         if let Some(mirror) = &service.mirror {
             self.mirror(&at.key("mirror"), mirror);

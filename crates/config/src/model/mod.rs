@@ -20,7 +20,7 @@ pub use policy::{
     TriggerConfig,
 };
 pub use service::{
-    EjectionConfig, HealthConfig, MetricConfig, ObjectiveConfig, ProbeConfig, RetriesConfig, ScrapeConfig,
-    ServiceConfig, TimeoutsConfig,
+    EjectionConfig, HealthConfig, LogLimitConfig, LogsConfig, MetricConfig, ObjectiveConfig, ProbeConfig,
+    RetriesConfig, ScrapeConfig, ServiceConfig, Severity, TimeoutsConfig,
 };
 pub use topology::{CellConfig, Config, MirrorConfig, RegionConfig};

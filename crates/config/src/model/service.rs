@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use forefend_domain::{Family, MetricKind, RegionId, Tier, Weight};
 
@@ -30,6 +30,8 @@ section! {
         probe: ProbeConfig = all_defaults(),
         /// Metrics that cells expose in the Prometheus or OpenMetrics format. Left out: none are scraped.
         telemetry: Option<ScrapeConfig>,
+        /// Logs of its cells, of which rates are made. Left out: none are read.
+        logs: Option<LogsConfig>,
         /// How it is protected.
         policy: PolicyConfig = all_defaults(),
         /// Its cells.
@@ -183,6 +185,58 @@ section! {
     }
 }
 
+section! {
+    /// Logs of cells: what lines say becomes rates (see docs/logs.md).
+    pub struct LogsConfig {
+        /// The files of each cell, followed across rotation; `{cell}` stands for the cell's name. A cell can name more.
+        paths: Vec<PathBuf> = Vec::new(),
+        /// Whether what cells print that Forefend makes is read too.
+        output: bool = true,
+        /// From one look at the files to the next.
+        interval: Duration = Duration::from_secs(1),
+        /// The most templates whose rate is a metric of its own: those of warnings and worse first, then the most frequent.
+        templates: u32 = 16,
+        /// For how long a template counts as novel, and how long a log must be known before novelty is told.
+        novel_for: Duration = Duration::from_secs(600),
+        /// Rates that must not be reached: reaching one is a failure of the cell, so they are forecast.
+        limits: Vec<LogLimitConfig> = Vec::new(),
+    }
+}
+
+section! {
+    /// A rate of lines that must not be reached. It has either `severity` or `line`.
+    pub struct LogLimitConfig {
+        /// Lines as bad as this or worse.
+        severity: Option<Severity>,
+        /// Lines whose message holds this text; `<*>` stands for anything: `connection to <*> refused`.
+        line: Option<String>,
+        /// Lines per second, for example `5/s`.
+        limit: Limit,
+    }
+}
+
+/// How bad a line of a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// debug, trace, verbose.
+    Debug,
+    /// info, notice.
+    Info,
+    /// warn, warning.
+    Warning,
+    /// err, error, severe.
+    Error,
+    /// emerg, alert, crit, fatal, panic.
+    Critical,
+}
+
+words!(Severity, "severity", "How bad a line of a log is.", {
+    "debug" => Severity::Debug,
+    "info" => Severity::Info,
+    "warning" => Severity::Warning,
+    "error" => Severity::Error,
+    "critical" => Severity::Critical,
+});
 words!(Family, "family", "What a metric tells about a cell; models learn families, not names.", {
     "saturation" => Family::Saturation,
     "latency" => Family::Latency,

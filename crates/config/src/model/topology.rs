@@ -60,6 +60,8 @@ section! {
         pid_file: Option<PathBuf>,
         /// Its cgroup's directory, for a cell that somebody else runs on this host, for example `/sys/fs/cgroup/system.slice/nginx.service`.
         cgroup: Option<PathBuf>,
+        /// The files of its logs, besides `logs.paths` of its service, which must have the section `logs`.
+        logs: Vec<PathBuf> = Vec::new(),
     }
 }
 
