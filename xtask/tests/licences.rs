@@ -58,6 +58,34 @@ fn every_dependency_is_under_a_licence_of_the_list() {
     assert!(refused.is_empty(), "add nothing to deny.toml lightly:\n{}", refused.join("\n"));
 }
 
+/// What is built with optional features is asked of `cargo tree`: `cargo metadata` counts crates in that are never built, for it takes weak features
+/// (`name?/feature`) for strong ones.
+#[test]
+#[ignore = "fetches some five hundred crates of which a fifth is built: run it when the ML framework changes"]
+fn so_is_every_dependency_of_the_ml_framework() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--package", "forefend-learn", "--features", "lstm", "--edges", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}|{l}"])
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let allowed = allowed();
+    let tree = String::from_utf8(output.stdout).expect("text");
+    let crates: std::collections::BTreeSet<&str> =
+        tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    assert!(crates.iter().any(|line| line.starts_with("burn ")), "{tree}");
+    let refused: Vec<String> = crates
+        .iter()
+        .filter_map(|line| line.split_once('|'))
+        .filter_map(|(name, licence)| {
+            let licence = Some(licence).filter(|licence| !licence.is_empty());
+            refusal(licence, &allowed).map(|why| format!("{name}: {why}"))
+        })
+        .collect();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
 #[test]
 fn copyleft_and_nameless_licences_are_refused() {
     let allowed = allowed();

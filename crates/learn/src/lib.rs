@@ -9,6 +9,7 @@ pub mod conformal;
 pub mod evaluate;
 pub mod hazard;
 pub mod logistic;
+pub mod lstm;
 mod matrix;
 pub mod practice;
 
