@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    packages::{self, Package},
+    packages::{self, Package, PythonPackages},
     workspace::{cargo, find_program},
 };
 
@@ -37,7 +37,23 @@ const NEEDED: &[Package] = &[
         debian: "chromium",
         needed_for: "tests of the dashboard",
     },
+    Package {
+        programs: &["prometheus"],
+        debian: "prometheus",
+        needed_for: "tests with a Prometheus that writes what it scrapes",
+    },
 ];
+
+/// Services that push by OpenTelemetry.
+const OPEN_TELEMETRY: PythonPackages = PythonPackages {
+    folder: "test-venv",
+    packages: &[
+        "opentelemetry-sdk==1.45.2",
+        "opentelemetry-exporter-otlp-proto-http==1.45.2",
+        "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
+    ],
+    needed_for: "tests with services that push telemetry",
+};
 
 /// One phase of `cargo xtask test`.
 struct Phase {
@@ -100,6 +116,9 @@ fn tools() -> Result<()> {
     }
     for missing in packages::provide_all(NEEDED) {
         eprintln!("warning: {missing}");
+    }
+    if let Err(error) = OPEN_TELEMETRY.provide() {
+        eprintln!("warning: {error:#}");
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace::find_program;
+use crate::workspace::{find_program, target_dir};
 
 /// A program and the Debian package that brings it.
 pub(crate) struct Package {
@@ -73,6 +73,58 @@ fn install(names: &[&str]) -> Result<()> {
     if !status.success() {
         bail!("apt-get install {} failed: {status}", names.join(" "));
     }
+    Ok(())
+}
+
+/// Packages of Python, in an environment of their own.
+pub(crate) struct PythonPackages {
+    /// The folder of the environment, under the target folder.
+    pub(crate) folder: &'static str,
+    /// With versions, so that a test means the same tomorrow.
+    pub(crate) packages: &'static [&'static str],
+    /// What can't be done without them.
+    pub(crate) needed_for: &'static str,
+}
+
+const PYTHON: Package =
+    Package { programs: &["python3"], debian: "python3-venv", needed_for: "packages of Python" };
+
+impl PythonPackages {
+    /// The environment's folder, with the packages installed where they are not yet.
+    ///
+    /// # Errors
+    /// When they can't be installed; says what they are needed for.
+    pub(crate) fn provide(&self) -> Result<PathBuf> {
+        let folder = target_dir()?.join(self.folder);
+        // Written last: what was broken off is done again.
+        let done = folder.join("installed");
+        let wanted = self.packages.join("\n");
+        if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+            return Ok(folder);
+        }
+        self.install(&folder).with_context(|| {
+            format!("{} can't be installed, and are needed for {}", self.packages.join(", "), self.needed_for)
+        })?;
+        std::fs::write(&done, wanted)?;
+        Ok(folder)
+    }
+
+    fn install(&self, folder: &Path) -> Result<()> {
+        let python = PYTHON.provide()?;
+        eprintln!("installing {} into {}", self.packages.join(", "), folder.display());
+        let path = folder.to_str().context("the target folder's name is not UTF-8")?;
+        run(&python, &["-m", "venv", "--clear", path])
+            .context("Debian package python3-venv may be missing")?;
+        let arguments: Vec<&str> = ["install", "--quiet"].iter().chain(self.packages).copied().collect();
+        run(&folder.join("bin/pip"), &arguments)
+    }
+}
+
+fn run(program: &Path, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    let last = error.lines().last().unwrap_or_default();
+    ensure!(output.status.success(), "{} {} failed: {last}", program.display(), arguments.join(" "));
     Ok(())
 }
 

@@ -299,6 +299,14 @@ fn no_crate_depends_on_what_it_must_not_know() {
 }
 
 #[test]
+fn grpc_comes_without_its_router() {
+    let graph = Graph::of(&metadata());
+    assert!(graph.built_with.contains_key("tonic"), "nobody uses tonic any more: this test can go");
+    let path = graph.path("tonic", "axum", Reach::Through);
+    assert_eq!(path, None, "the HTTP API framework is for the API alone");
+}
+
+#[test]
 fn pure_crates_ban_clocks_and_global_randomness_through_clippy() {
     for krate in ["domain", "predict", "decide"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../crates/{krate}/clippy.toml"));

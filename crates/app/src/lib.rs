@@ -6,3 +6,4 @@ pub mod demo;
 pub mod drills;
 pub mod engine;
 pub mod models;
+mod receive;

@@ -6,6 +6,7 @@ use forefend_domain::{Family, MetricKind, MetricName, Timestamp};
 
 use crate::{
     exposition::{ExposedSample, Exposition, FamilyType, MetricFamily},
+    pushed::{Nature, PushedSeries},
     series::MetricSpec,
 };
 
@@ -53,13 +54,13 @@ pub fn select(exposition: &Exposition, selectors: &[MetricSelector], scraped_at:
     exposition
         .samples()
         .filter_map(|(_, sample)| {
-            let selector = selectors.iter().find(|selector| selector.fits(sample))?;
+            let selector = selectors.iter().find(|selector| selector.fits(&sample.name, &sample.labels))?;
             let limit = selector.limit.or_else(|| {
                 let name = selector.limit_metric.as_deref()?;
                 limits.get(name, &sample.labels)
             });
             let spec = MetricSpec {
-                name: selector.series_name(sample),
+                name: selector.series_name(&sample.name, &sample.labels),
                 family: selector.family,
                 kind: selector.kind,
                 unit: selector.unit.clone(),
@@ -107,13 +108,13 @@ fn default_spec(
     counter: bool,
 ) -> MetricSpec {
     let unit = family.unit.clone().unwrap_or_default();
-    let fds = sample.name == "process_open_fds";
+    let fds = sample.name == OPEN_FDS;
     let limit = fds.then(|| limits.get(MAX_FDS, &sample.labels)).flatten();
     MetricSpec {
         name: named(&sample.name, sample.labels.iter()),
         family: if limit.is_some() { Family::Saturation } else { Family::Custom },
         kind: if limit.is_some() { MetricKind::Exhaustible } else { MetricKind::Unbounded },
-        unit: if counter { format!("{unit}/s").trim_start_matches('/').to_owned() } else { unit },
+        unit: if counter { per_second(&unit) } else { unit },
         limit,
         counter,
     }
@@ -126,6 +127,7 @@ fn measured_at(sample: &ExposedSample, scraped_at: Timestamp) -> Timestamp {
         .map_or(scraped_at, |ms| Timestamp::from_unix_ms(ms).min(scraped_at))
 }
 
+const OPEN_FDS: &str = "process_open_fds";
 const MAX_FDS: &str = "process_max_fds";
 
 /// Name and labels.
@@ -171,14 +173,82 @@ fn named<'a>(name: &str, labels: impl Iterator<Item = &'a (String, String)>) -> 
 }
 
 impl MetricSelector {
-    fn fits(&self, sample: &ExposedSample) -> bool {
-        self.name == sample.name && self.labels.iter().all(|wanted| sample.labels.contains(wanted))
+    pub(crate) fn fits(&self, name: &str, labels: &[(String, String)]) -> bool {
+        self.name == name && self.labels.iter().all(|wanted| labels.contains(wanted))
     }
 
-    fn series_name(&self, sample: &ExposedSample) -> MetricName {
+    fn series_name(&self, name: &str, labels: &[(String, String)]) -> MetricName {
         match &self.rename {
-            Some(rename) => named(rename, sample.labels.iter().filter(|label| !self.labels.contains(label))),
-            None => named(&self.name, sample.labels.iter()),
+            Some(rename) => named(rename, labels.iter().filter(|label| !self.labels.contains(label))),
+            None => named(name, labels.iter()),
         }
     }
+
+    /// What a series that it fits is.
+    pub(crate) fn pushed(&self, series: &PushedSeries, limits: &KnownLimits) -> MetricSpec {
+        let told = || limits.get(self.limit_metric.as_deref()?, &series.labels);
+        MetricSpec {
+            name: self.series_name(&series.name, &series.labels),
+            family: self.family,
+            kind: self.kind,
+            unit: self.unit.clone(),
+            limit: self.limit.or_else(told),
+            // What is a rate already can't be kept as a total.
+            counter: self.counter && series.nature != Nature::PerSecond,
+        }
+    }
+}
+
+/// What a pushed series is where nothing is selected; as with [`take_all`].
+pub(crate) fn pushed_by_default(series: &PushedSeries, limits: &KnownLimits) -> MetricSpec {
+    let fds = series.name == OPEN_FDS;
+    let limit = fds.then(|| limits.get(MAX_FDS, &series.labels)).flatten();
+    let rate = series.nature != Nature::Level;
+    MetricSpec {
+        name: named(&series.name, series.labels.iter()),
+        family: if limit.is_some() { Family::Saturation } else { Family::Custom },
+        kind: if limit.is_some() { MetricKind::Exhaustible } else { MetricKind::Unbounded },
+        unit: if rate { per_second(&series.unit) } else { series.unit.clone() },
+        limit,
+        counter: series.nature == Nature::Total,
+    }
+}
+
+/// Whether a series tells the limit of another.
+pub(crate) fn tells_limit(name: &str, selectors: &[MetricSelector]) -> bool {
+    if selectors.is_empty() {
+        return name == MAX_FDS;
+    }
+    selectors.iter().any(|selector| selector.limit_metric.as_deref() == Some(name))
+}
+
+/// Limits that metrics told last. Metrics of one cell are pushed one by one, so they are remembered, where a scrape
+/// has them all at once.
+#[derive(Debug, Default)]
+pub(crate) struct KnownLimits(HashMap<(String, Vec<(String, String)>), f64>);
+
+impl KnownLimits {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn has(&self, series: &PushedSeries) -> bool {
+        self.0.keys().any(|(name, labels)| *name == series.name && *labels == series.labels)
+    }
+
+    pub(crate) fn learn(&mut self, series: &PushedSeries, value: f64) {
+        self.0.insert((series.name.clone(), series.labels.clone()), value);
+    }
+
+    /// The one with the same labels, or else the only one of that name. An infinity says that there is none.
+    fn get(&self, name: &str, labels: &[(String, String)]) -> Option<f64> {
+        let mut of_name = self.0.iter().filter(|((known, _), _)| known == name);
+        let same = of_name.clone().find(|((_, of), _)| of == labels);
+        let only = of_name.next().filter(|_| of_name.next().is_none());
+        same.or(only).map(|(_, limit)| *limit).filter(|limit| limit.is_finite())
+    }
+}
+
+fn per_second(unit: &str) -> String {
+    format!("{unit}/s").trim_start_matches('/').to_owned()
 }

@@ -122,6 +122,22 @@ impl SeriesStore {
         at: Timestamp,
         value: Option<f64>,
     ) -> Result<Recorded, TooManySeries> {
+        self.record_since(cell, spec, None, at, value)
+    }
+
+    /// Like [`SeriesStore::record`] of a counter that says since when it counts. A counter that began anew is then known
+    /// even where its new value passes the old one, and its rate is that since it began.
+    ///
+    /// # Errors
+    /// As [`SeriesStore::record`].
+    pub fn record_since(
+        &mut self,
+        cell: &CellId,
+        spec: &MetricSpec,
+        began: Option<Timestamp>,
+        at: Timestamp,
+        value: Option<f64>,
+    ) -> Result<Recorded, TooManySeries> {
         let step = at.unix_ms().div_ceil(self.step_ms);
         let slots = self.options.length + self.options.rate_lookback + SPARE_SLOTS;
         if !self.cells.get(cell).is_some_and(|series| series.contains_key(&spec.name))
@@ -140,6 +156,11 @@ impl SeriesStore {
             // One observation stamped far ahead of every clock must not shut out all that are right.
             *series = Series::new(series.spec.clone(), slots);
             recorded = series.record(step, at.unix_ms(), value, self.step_ms);
+        }
+        if recorded == Recorded::Kept
+            && let Some(began) = began.filter(|_| spec.counter)
+        {
+            series.began_ms = series.began_ms.max(began.unix_ms());
         }
         self.too_old += u64::from(recorded == Recorded::TooOld);
         Ok(recorded)
@@ -286,6 +307,8 @@ struct Series {
     newest: u64,
     /// What windows show of the time before this store.
     past: Option<Past>,
+    /// When the counter began for the last time, as far as it was told; 0: never told.
+    began_ms: u64,
 }
 
 /// 16 bytes: the number of slots is what memory goes into.
@@ -302,7 +325,7 @@ const EMPTY: Slot = Slot { at_ms: u64::MAX, value: f64::NAN };
 impl Series {
     fn new(mut spec: MetricSpec, slots: usize) -> Self {
         spec.limit = spec.limit.filter(|l| l.is_finite());
-        Self { spec, slots: vec![EMPTY; slots].into_boxed_slice(), newest: 0, past: None }
+        Self { spec, slots: vec![EMPTY; slots].into_boxed_slice(), newest: 0, past: None, began_ms: 0 }
     }
 
     fn adopt(&mut self, spec: &MetricSpec, slots: usize) {
@@ -375,6 +398,11 @@ impl Series {
     fn rate(&self, step: u64, lookback: u64, step_ms: u64) -> Option<f64> {
         let here = self.observed(step, step_ms).filter(|slot| !slot.value.is_nan())?;
         let before = (1..=lookback.min(step)).find_map(|back| self.observed(step - back, step_ms))?;
+        if before.at_ms < self.began_ms && self.began_ms <= here.at_ms {
+            // It counts from 0 since then.
+            let seconds = (here.at_ms - self.began_ms) as f64 / 1_000.0;
+            return Some(here.value / seconds).filter(|rate| rate.is_finite());
+        }
         if before.value.is_nan() || here.value < before.value {
             return None;
         }

@@ -8,6 +8,7 @@ mod gate;
 mod history;
 mod models;
 mod ports;
+mod pushes;
 mod reload;
 mod run;
 mod targets;
@@ -58,6 +59,9 @@ pub enum EngineError {
     /// The API can't start.
     #[error(transparent)]
     Api(#[from] crate::api::ServeError),
+    /// Pushed telemetry can't be taken.
+    #[error(transparent)]
+    Receive(#[from] crate::receive::ReceiveError),
     /// The loop can't start.
     #[error(transparent)]
     Controller(#[from] forefend_control::ControllerError),

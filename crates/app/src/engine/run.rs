@@ -26,6 +26,7 @@ use super::{
     history::Recorded,
     models::ModelsOfEngine,
     ports::{Cells, Director, Telemetry},
+    pushes,
     reload::{Look, Watched},
     targets,
 };
@@ -140,6 +141,7 @@ impl Engine {
             drills: DrillsHandle { runs: watched_drills, commands: drill_sender },
             models: models_handle,
         };
+        pushes::start(&config, &collector.borrow(), stopping.clone(), LOCK_PATIENCE)?;
         let address = serve_api(&api, handle, stopping, runtime)?;
         write_address(&state_dir, address)?;
         // Last, so that a start that fails leaves no director behind that would try it again and again.
@@ -215,6 +217,7 @@ impl Engine {
         });
         self.recorded.after(&mut snapshot);
         self.greet();
+        snapshot.degraded.extend(pushes::problems(&self.collector.borrow()));
         self.history.record(&snapshot);
         self.last = Arc::new(snapshot);
         self.snapshots.send_replace(self.last.clone());

@@ -10,7 +10,7 @@ use forefend_cells::{CellUsage, SandboxDriver};
 use forefend_config::{Config, model};
 use forefend_domain::{CellId, ports::CellObservation, ports::DriverStage};
 use forefend_telemetry::{
-    HostTarget, MetricSelector, ProbeTarget, ScrapeTarget, Target, host::cgroup::CgroupDirs,
+    HostTarget, MetricSelector, ProbeTarget, PushTarget, ScrapeTarget, Target, host::cgroup::CgroupDirs,
 };
 
 /// A target for every cell that listens somewhere.
@@ -91,14 +91,21 @@ fn target(
         // That a connection comes about in time says nothing of how long a request takes.
         objective: service.probe.path.as_ref().map(|_| service.objective.latency),
     };
-    let scrape = service.telemetry.as_ref().map(|telemetry| ScrapeTarget {
+    let selectors = || service.telemetry.iter().flat_map(|t| &t.metrics).map(selector).collect();
+    let scraped = service.telemetry.as_ref().filter(|telemetry| telemetry.scrape);
+    let scrape = scraped.map(|telemetry| ScrapeTarget {
         address: telemetry.port.map_or(metrics_at, |port| SocketAddr::new(metrics_at.ip(), port)),
         path: telemetry.path.clone(),
         interval: telemetry.interval,
         timeout: telemetry.timeout,
-        metrics: telemetry.metrics.iter().map(selector).collect(),
+        metrics: selectors(),
     });
-    Target { cell, scrape, probe: Some(probe), host, logs: None, paused }
+    // Whoever scrapes a cell names it by where it scrapes it.
+    let mut addresses = vec![address, metrics_at];
+    addresses.extend(scrape.as_ref().map(|scrape| scrape.address));
+    addresses.dedup();
+    let push = PushTarget { addresses, metrics: selectors() };
+    Target { cell, scrape, probe: Some(probe), host, logs: None, push, paused }
 }
 
 fn status(code: u32) -> u16 {

@@ -7,6 +7,7 @@
 pub mod load;
 pub mod nginx;
 pub mod processes;
+pub mod senders;
 pub mod shop;
 
 use std::{

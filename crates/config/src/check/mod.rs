@@ -15,7 +15,7 @@ use std::{
 use forefend_domain::{CellId, ZoneId};
 
 use crate::{
-    model::{ApiConfig, Config},
+    model::{ApiConfig, Config, ReceiveConfig},
     reading::{Reading, Trail, Way, WayStep},
     setting::{Setting, Size},
     tree::Node,
@@ -111,6 +111,9 @@ impl<'c> Check<'c, '_, '_> {
         self.range(&history.key("keep"), &engine.history.keep, s(3_600), s(3_650 * 86_400));
         self.range(&history.key("size"), &engine.history.size, Size(64 << 20), Size(64 << 40));
         self.api(&at.key("api"), &engine.api);
+        if let Some(receive) = &engine.receive {
+            self.receive(&at.key("receive"), receive);
+        }
         if let Some(workers) = self.config.director.workers {
             let director = Trail::ROOT.key("director");
             self.range(&director.key("workers"), &workers, 1, 1024);
@@ -152,6 +155,42 @@ impl<'c> Check<'c, '_, '_> {
             }
             if let Some(env) = &token.env {
                 self.variable(&at.key("env"), env);
+            }
+        }
+    }
+
+    fn receive(&mut self, at: &Trail<'_>, receive: &ReceiveConfig) {
+        let listen = at.key("listen");
+        if !receive.listen.ip().is_loopback()
+            && receive.token.is_none()
+            && self.reading.clean(&at.key("token"))
+        {
+            let what = format!(
+                "telemetry would be taken on {} from everybody who reaches this machine",
+                receive.listen.ip()
+            );
+            let remedy = "add `token: { env: NAME_OF_A_VARIABLE }`, or listen on `127.0.0.1`";
+            self.wrong(&listen, what, remedy);
+        }
+        self.listens(receive.listen, &listen);
+        self.range(&at.key("max_body"), &receive.max_body, Size(64 << 10), Size(256 << 20));
+        self.range(&at.key("max_requests"), &receive.max_requests, 1, 1024);
+        let labels = at.key("cell_labels");
+        if receive.cell_labels.is_empty() && self.reading.clean(&labels) {
+            let remedy = "name one, for example `[instance]`, or leave the key out";
+            self.wrong(&labels, "without a label nothing says which cell a series is of", remedy);
+        }
+        let Some(token) = &receive.token else { return };
+        let at = at.key("token");
+        match (&token.env, &token.file) {
+            (Some(env), None) => self.variable(&at.key("env"), env),
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                self.wrong(&at, "a secret has both `env` and `file`", "keep one of the two")
+            }
+            (None, None) => {
+                let remedy = "add `env: NAME_OF_A_VARIABLE` or `file: PATH`";
+                self.wrong(&at, "the secret is nowhere", remedy);
             }
         }
     }

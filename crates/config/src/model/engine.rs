@@ -16,6 +16,8 @@ section! {
         cells: CellsConfig = all_defaults(),
         /// How operators and the dashboard reach the engine.
         api: ApiConfig = all_defaults(),
+        /// Telemetry that others push: Prometheus remote write and OTLP. Left out: none is taken. Can't change without a restart.
+        receive: Option<ReceiveConfig>,
         /// Experiments and drills.
         drills: DrillsConfig = all_defaults(),
         /// Learning from failures.
@@ -74,6 +76,38 @@ section! {
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7700)),
         /// Who may do what. Without tokens everybody on this machine may do everything.
         tokens: Vec<TokenConfig> = Vec::new(),
+    }
+}
+
+section! {
+    /// Where others push telemetry: `POST /api/v1/write` (Prometheus remote write 1.0 and 2.0), `POST /v1/metrics` and
+    /// `POST /v1/logs` (OTLP over HTTP, in protobuf or JSON), and OTLP over gRPC, all at one address.
+    pub struct ReceiveConfig {
+        /// Where it listens. Other addresses than loopback need a token.
+        listen: SocketAddr,
+        /// What senders must show (`Authorization: Bearer …`). Left out: everybody on this machine may send.
+        token: Option<SecretConfig>,
+        /// The largest body, after decompression, that is taken; of JSON a sixteenth. From 64KiB to 256MiB.
+        max_body: Size = Size(16 << 20),
+        /// Requests that are read at once; more are told to come again. From 1 to 1024.
+        max_requests: u32 = 8,
+        /// Labels of series and attributes of resources that name the cell, in the order they are looked at. The first that is
+        /// there decides; its value is a cell's name or one of its addresses.
+        cell_labels: Vec<String> =
+            ["forefend_cell", "forefend.cell", "service.instance.id", "service_instance_id", "instance"].map(String::from).to_vec(),
+        /// Labels that are left out of the names of series, besides `cell_labels`: those that say where a series comes from
+        /// rather than what it tells, such as Prometheus' `external_labels`.
+        ignore_labels: Vec<String> = vec!["job".to_owned()],
+    }
+}
+
+section! {
+    /// A secret, by reference. It is never in this file.
+    pub struct SecretConfig {
+        /// The environment variable that holds it. There is either this or a file.
+        env: Option<String>,
+        /// The file that holds it, readable for its owner only.
+        file: Option<PathBuf>,
     }
 }
 

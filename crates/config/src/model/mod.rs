@@ -13,7 +13,10 @@ pub use blueprint::{
     ResourcesConfig, WarmUp,
 };
 pub use choices::{DataRule, GiveBackRate, LagRule, Limit, Listen, Protocol, Role, Sticky, Version};
-pub use engine::{ApiConfig, ApiRole, CellsConfig, DirectorConfig, EngineConfig, TokenConfig, WindowConfig};
+pub use engine::{
+    ApiConfig, ApiRole, CellsConfig, DirectorConfig, EngineConfig, ReceiveConfig, SecretConfig, TokenConfig,
+    WindowConfig,
+};
 pub use learning::{LearningConfig, Promotion};
 pub use policy::{
     BudgetsConfig, CanaryConfig, GiveBackConfig, LeadTimesConfig, PolicyConfig, ReliefConfig, StandbyConfig,

@@ -28,7 +28,8 @@ section! {
         ejection: EjectionConfig = all_defaults(),
         /// The engine's probes, which go on when a cell has no traffic.
         probe: ProbeConfig = all_defaults(),
-        /// Metrics that cells expose in the Prometheus or OpenMetrics format. Left out: none are scraped.
+        /// Metrics that cells expose in the Prometheus or OpenMetrics format, or that are pushed (`engine.receive`). Left
+        /// out: none are scraped, and what is pushed is taken up to a bound, without limits.
         telemetry: Option<ScrapeConfig>,
         /// Logs of its cells, of which rates are made. Left out: none are read.
         logs: Option<LogsConfig>,
@@ -145,8 +146,10 @@ section! {
 }
 
 section! {
-    /// Scraping of metrics.
+    /// Metrics, scraped or pushed.
     pub struct ScrapeConfig {
+        /// Whether they are scraped. `false`: they are pushed (`engine.receive`), and only `metrics` counts here.
+        scrape: bool = true,
         /// Path and query, beginning with `/`.
         path: String = "/metrics".to_owned(),
         /// From one scrape to the next.
@@ -163,7 +166,7 @@ section! {
 section! {
     /// One metric to take.
     pub struct MetricConfig {
-        /// The name as exposed, with `_total` and the like.
+        /// The name as exposed or pushed, with `_total` and the like.
         name: String,
         /// Labels it must have, with their values. Others may be there too.
         labels: BTreeMap<String, String> = BTreeMap::new(),
@@ -178,7 +181,7 @@ section! {
         /// The value it must not reach: a size, a duration (compared in seconds), a percentage (compared as a ratio), a rate, or a
         /// bare number in the metric's own unit. An `exhaustible` or `saturable` metric has this or `limit_metric`.
         limit: Option<Limit>,
-        /// The exposed metric that tells the limit.
+        /// The exposed or pushed metric that tells the limit.
         limit_metric: Option<String>,
         /// Whether it only grows and its rate is wanted.
         counter: bool = false,

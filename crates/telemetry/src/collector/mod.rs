@@ -1,5 +1,8 @@
 //! Collects from a changing set of cells, all at once, and hands the loop aligned windows.
 
+mod directory;
+mod intake;
+mod logs;
 mod shared;
 mod target;
 mod tasks;
@@ -13,6 +16,7 @@ use forefend_domain::{
 use tokio::runtime::Handle;
 
 use self::{
+    directory::Directory,
     shared::Shared,
     tasks::{Running, SourceTarget},
 };
@@ -23,8 +27,11 @@ use crate::{
     series::{MetricSpec, StoreOptions, TooManySeries},
 };
 
+pub use directory::Identity;
+pub use intake::{Intake, Report};
+pub use logs::LogRecord;
 pub use shared::{Problem, Source};
-pub use target::{HostTarget, Target};
+pub use target::{HostTarget, PushTarget, Target};
 
 /// Tells the time to the collector's tasks: the engine's clock.
 pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -88,6 +95,7 @@ impl Collector {
             self.running.remove(&cell);
             self.shared.forget(&cell);
         }
+        self.shared.lock().pushes.directory = Directory::new(targets.values());
         for (cell, target) in targets {
             let wanted = SourceTarget::of(target);
             let mut before = self.running.remove(&cell).unwrap_or_default();
@@ -155,16 +163,24 @@ impl Collector {
         restored
     }
 
+    /// Where pushed telemetry goes in, for tasks of their own. It knows the cells of [`Collector::set_targets`].
+    #[must_use]
+    pub fn intake(&self, identity: Identity) -> Intake {
+        Intake::new(Arc::clone(&self.shared), identity)
+    }
+
     /// Sets or clears the limit of a metric, when it was learned or decided elsewhere; `false` when the metric is
     /// not known.
     pub fn set_limit(&self, cell: &CellId, metric: &MetricName, limit: Option<f64>) -> bool {
         self.shared.lock().store.set_limit(cell, metric, limit)
     }
 
-    /// What does not work at the moment, ordered by cell. A problem goes when its source works again.
+    /// What does not work at the moment, ordered by cell. A problem goes when its source works again,
+    /// one with pushes when there was none for a minute.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.shared.lock().problems()
+        let now = self.shared.now();
+        self.shared.lock().problems(now)
     }
 
     /// Tells what is known of cells now, to anybody on any thread.
@@ -182,6 +198,9 @@ impl Collector {
             dropped_too_old: state.store.dropped_too_old(),
             refused_series: state.store.refused(),
             dropped_probes: state.dropped_probes,
+            pushed_kept: state.pushes.kept,
+            pushed_unknown: state.pushes.unknown,
+            pushed_refused: state.pushes.refused,
         }
     }
 
@@ -221,6 +240,12 @@ pub struct Counts {
     pub refused_series: u64,
     /// Probe outcomes dropped because nobody took them.
     pub dropped_probes: u64,
+    /// Points and records of logs that were pushed and taken.
+    pub pushed_kept: u64,
+    /// Points and records of logs that were pushed for cells that are not known.
+    pub pushed_unknown: u64,
+    /// Points that were pushed and can't be kept.
+    pub pushed_refused: u64,
 }
 
 impl TelemetrySource for Collector {

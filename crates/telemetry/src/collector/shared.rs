@@ -1,15 +1,19 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use forefend_domain::{CellId, Timestamp, ports::ProbeOutcome};
 
-use super::CollectorOptions;
+use super::{CollectorOptions, intake::Pushes};
 use crate::{
     logs::Logs,
     series::{MetricSpec, SeriesStore},
 };
+
+/// A problem with pushes is over when there was none for this long.
+const PUSHES_GOOD_FOR: Duration = Duration::from_secs(60);
 
 /// Where observations of a cell come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +26,8 @@ pub enum Source {
     Host,
     /// Its logs.
     Logs,
+    /// What it, or somebody for it, pushes.
+    Push,
 }
 
 /// Something does not work.
@@ -49,6 +55,7 @@ pub(super) struct State {
     pub(super) store: SeriesStore,
     pub(super) probes: VecDeque<ProbeOutcome>,
     pub(super) dropped_probes: u64,
+    pub(super) pushes: Pushes,
     /// At most one for each source of each target.
     problems: BTreeMap<(CellId, Source), Problem>,
     max_probes_waiting: usize,
@@ -60,6 +67,7 @@ impl Shared {
             store: SeriesStore::new(options.store),
             probes: VecDeque::new(),
             dropped_probes: 0,
+            pushes: Pushes::default(),
             problems: BTreeMap::new(),
             max_probes_waiting: options.max_probes_waiting.max(1),
         };
@@ -82,6 +90,7 @@ impl Shared {
         state.store.forget(cell);
         state.probes.retain(|outcome| outcome.cell != *cell);
         state.problems.retain(|(of, _), _| of != cell);
+        state.pushes.cells.remove(cell);
     }
 
     pub(super) fn clear_problem(&self, cell: &CellId, source: Source) {
@@ -90,7 +99,11 @@ impl Shared {
 }
 
 impl State {
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub(super) fn problems(&mut self, now: Timestamp) -> Vec<Problem> {
+        // One good push does not say that the next is: others of the same cell may come from elsewhere.
+        self.problems.retain(|(_, source), problem| {
+            *source != Source::Push || now.since(problem.at) < PUSHES_GOOD_FOR
+        });
         self.problems.values().cloned().collect()
     }
 

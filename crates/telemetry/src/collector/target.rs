@@ -1,8 +1,11 @@
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use forefend_domain::CellId;
 
-use crate::{host::cgroup::CgroupDirs, logs::LogTarget, probe::ProbeTarget, scrape::ScrapeTarget};
+use crate::{
+    host::cgroup::CgroupDirs, logs::LogTarget, probe::ProbeTarget, scrape::ScrapeTarget,
+    select::MetricSelector,
+};
 
 /// From whom and how to collect.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +20,19 @@ pub struct Target {
     pub host: Option<HostTarget>,
     /// Its logs, if they are wanted.
     pub logs: Option<LogTarget>,
+    /// What is taken of what it, or somebody for it, pushes.
+    pub push: PushTarget,
     /// Whether it is parked: a frozen cell can't answer, so it is neither scraped nor probed. What is known stays.
     pub paused: bool,
+}
+
+/// Whose pushed telemetry is a cell's, and what of it is taken. A cell is always known by its name too.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PushTarget {
+    /// Where it listens: senders name it so.
+    pub addresses: Vec<SocketAddr>,
+    /// What to take. Empty: every gauge and counter up to a bound.
+    pub metrics: Vec<MetricSelector>,
 }
 
 /// What the kernel is asked about a cell on this host.

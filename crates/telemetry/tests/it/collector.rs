@@ -8,8 +8,8 @@ use forefend_domain::{
     ports::{ProbeOutcome, TelemetrySource},
 };
 use forefend_telemetry::{
-    Collector, CollectorOptions, HostTarget, LogOptions, LogTarget, ProbeTarget, ScrapeTarget, Source,
-    StoreOptions, Target, catalogue,
+    Collector, CollectorOptions, HostTarget, LogOptions, LogTarget, ProbeTarget, PushTarget, ScrapeTarget,
+    Source, StoreOptions, Target, catalogue,
     host::cgroup::CgroupDirs,
     probe::probe,
     scrape::{ScrapeError, Scraper},
@@ -39,7 +39,8 @@ fn cell() -> CellId {
 }
 
 fn target() -> Target {
-    Target { cell: cell(), scrape: None, probe: None, host: None, logs: None, paused: false }
+    let push = PushTarget::default();
+    Target { cell: cell(), scrape: None, probe: None, host: None, logs: None, push, paused: false }
 }
 
 fn scrape_of(server: &Server) -> ScrapeTarget {

