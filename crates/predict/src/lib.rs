@@ -15,6 +15,7 @@ mod curve;
 mod day_zero;
 pub mod detect;
 pub mod first_passage;
+pub mod forecast;
 pub mod learned;
 mod limits;
 mod normal;
