@@ -103,6 +103,20 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The same in the words of lines of files; `None`: it was not told, and may stand in the text.
+    #[must_use]
+    pub fn of_lines(self) -> Option<crate::logs::Severity> {
+        use crate::logs::Severity as Lines;
+        match self {
+            Self::Unspecified => None,
+            Self::Trace | Self::Debug => Some(Lines::Debug),
+            Self::Info => Some(Lines::Info),
+            Self::Warn => Some(Lines::Warning),
+            Self::Error => Some(Lines::Error),
+            Self::Fatal => Some(Lines::Critical),
+        }
+    }
+
     /// As it stands in names of series.
     #[must_use]
     pub fn word(self) -> &'static str {

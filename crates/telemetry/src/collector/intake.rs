@@ -96,12 +96,14 @@ impl Intake {
         batch.end(&mut self.shared.lock())
     }
 
-    /// Takes records of logs.
+    /// Takes records of logs. They become templates and rates like lines of files where the cell's logs are wanted; otherwise they are counted by
+    /// severity.
     pub fn push_logs(&self, records: Vec<PushedLog>) -> Report {
         let now = self.shared.now();
         let mut batch = Batch { intake: self, now, report: Report::default(), problems: BTreeMap::new() };
         let mut state = self.shared.lock();
         let mut heard: BTreeSet<CellId> = BTreeSet::new();
+        let mut taken = Vec::new();
         for record in records {
             let Some((cell, known)) = batch.whose(&mut state, &Labels::new(), &record.source, |report| {
                 report.unknown.add(CountsAs::Sample, 1);
@@ -114,9 +116,18 @@ impl Intake {
             }
             let at = record.at.unwrap_or(now).min(now);
             let PushedLog { severity, body, .. } = record;
-            super::logs::take_log(&mut state, &super::LogRecord { cell: cell.clone(), at, severity, body });
+            taken.push(super::LogRecord { cell, at, severity, body });
             batch.report.kept.add(CountsAs::Sample, 1);
-            heard.insert(cell);
+        }
+        // Templates are looked for without the lock that the loop waits for.
+        drop(state);
+        taken.retain(|record| {
+            !self.shared.logs.line(&record.cell, record.at, record.severity.of_lines(), &record.body)
+        });
+        let mut state = self.shared.lock();
+        for record in taken {
+            super::logs::take_log(&mut state, &record);
+            heard.insert(record.cell);
         }
         for cell in heard {
             if let Some(why) = super::logs::record_totals(&mut state, &cell, now) {

@@ -10,7 +10,8 @@ use forefend_domain::{
     CellId, Family, MetricKind, MetricName, MetricWindow, Timestamp, ports::TelemetrySource,
 };
 use forefend_telemetry::{
-    Collector, CollectorOptions, Identity, Intake, MetricSelector, PushTarget, Source, StoreOptions, Target,
+    Collector, CollectorOptions, Identity, Intake, LogOptions, LogTarget, MetricSelector, PushTarget, Source,
+    StoreOptions, Target,
     pushed::{Buckets, CountsAs, Labels, Nature, PushedLog, PushedPoint, PushedSeries, Severity},
 };
 use tokio::runtime::Handle;
@@ -40,6 +41,7 @@ fn world(metrics: Vec<MetricSelector>) -> World {
         scrape: None,
         probe: None,
         host: None,
+        logs: None,
         push: PushTarget { addresses: vec![([127, 0, 0, 1], port).into()], metrics: metrics.clone() },
         paused: false,
     };
@@ -284,4 +286,33 @@ async fn records_of_logs_are_counted_by_severity() {
     assert_eq!(world.values("log.records{severity=\"info\"}"), [0.0]);
     let window = world.window("shop-1", "log.records{severity=\"error\"}").unwrap();
     assert_eq!((window.family, window.kind), (Family::Logs, MetricKind::Unbounded));
+}
+
+#[tokio::test]
+async fn records_of_a_cell_whose_logs_are_wanted_become_templates() {
+    let mut world = world(Vec::new());
+    let interval = Duration::from_secs(1);
+    let logs = Some(LogTarget { paths: Vec::new(), interval, options: LogOptions::default() });
+    let target = Target {
+        cell: cell("shop-1"),
+        scrape: None,
+        probe: None,
+        host: None,
+        logs,
+        push: PushTarget::default(),
+        paused: false,
+    };
+    world.collector.set_targets(vec![target]);
+    let record = |n: u32| PushedLog {
+        source: Arc::new(labels(&[("forefend_cell", "shop-1")])),
+        at: Some(Timestamp::from_unix_ms(START)),
+        severity: Severity::Error,
+        body: format!("connection {n} to 10.0.0.{n} refused"),
+    };
+    let report = world.intake.push_logs((0..5).map(record).collect());
+    assert_eq!(report.kept.samples, 5);
+    let counts = world.collector.logs().counts(&cell("shop-1")).unwrap();
+    assert_eq!((counts.lines, counts.templates), (5, 1), "{counts:?}");
+    world.after(3);
+    assert!(world.window("shop-1", "log.records{severity=\"error\"}").is_none(), "counted once, not twice");
 }
