@@ -104,6 +104,24 @@ fn its_schemas_fit_what_is_really_told() {
 }
 
 #[test]
+fn metrics_of_a_cell_fit_too() {
+    let document = document();
+    let told = forefend::api::MetricNow {
+        name: forefend_domain::MetricName::new("log.template{connection to <*> refused}"),
+        family: forefend_domain::Family::Logs,
+        kind: forefend_domain::MetricKind::Exhaustible,
+        unit: "lines/s".into(),
+        limit: Some(5.0),
+        value: None,
+        at: Some(Timestamp::from_unix_ms(1_800_000_000_000)),
+    };
+    for told in [forefend::api::MetricNow { at: None, ..told.clone() }, told] {
+        let told = serde_json::to_value(told).unwrap();
+        check(&document, &json!({"$ref": "#/components/schemas/MetricNow"}), &told, "metric");
+    }
+}
+
+#[test]
 fn the_check_itself_finds_what_does_not_fit() {
     let document = document();
     let driver = json!({"$ref": "#/components/schemas/Driver"});

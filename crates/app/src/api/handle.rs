@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use forefend_control::{OperatorCommand, Snapshot};
-use forefend_domain::{CellId, LedgerEntry, ServiceId, Timestamp};
+use forefend_domain::{CellId, Family, LedgerEntry, MetricKind, MetricName, ServiceId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -44,6 +44,30 @@ pub trait History: Send + Sync {
     /// # Errors
     /// Why the ledger could not be read, in words.
     fn ledger(&self, before: Option<u64>, limit: usize) -> Result<Vec<LedgerEntry>, String>;
+
+    /// What is measured of a cell now, by name. Nothing where no telemetry is kept.
+    fn metrics(&self, _cell: &CellId) -> Vec<MetricNow> {
+        Vec::new()
+    }
+}
+
+/// One metric of a cell with its newest value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricNow {
+    /// Its name, with labels or the text of a template.
+    pub name: MetricName,
+    /// What it tells.
+    pub family: Family,
+    /// What reaching its limit means.
+    pub kind: MetricKind,
+    /// The unit of value and limit.
+    pub unit: String,
+    /// The value it must not reach, if one is known.
+    pub limit: Option<f64>,
+    /// The newest value; `None`: nothing was measured in the whole window.
+    pub value: Option<f64>,
+    /// The end of the step that the value stands for.
+    pub at: Option<Timestamp>,
 }
 
 /// One cell at one instant.

@@ -5,12 +5,15 @@ use std::{
 };
 
 use forefend_control::Snapshot;
-use forefend_domain::{LedgerEntry, Timestamp, Weight};
+use forefend_domain::{CellId, LedgerEntry, Timestamp, Weight};
 
-use super::handle::{History, HistoryPoint};
+use super::handle::{History, HistoryPoint, MetricNow};
 
 /// A page of the ledger: entries below a place, at most so many, newest first.
 type LedgerReader = Box<dyn Fn(Option<u64>, usize) -> Result<Vec<LedgerEntry>, String> + Send + Sync>;
+
+/// What is measured of a cell now.
+type MetricsReader = Box<dyn Fn(&CellId) -> Vec<MetricNow> + Send + Sync>;
 
 /// A bounded history in memory: the oldest points and entries fall out first.
 ///
@@ -22,6 +25,7 @@ pub struct MemoryHistory {
     every: Duration,
     kept: Mutex<Kept>,
     reader: Option<LedgerReader>,
+    metrics: Option<MetricsReader>,
 }
 
 #[derive(Default)]
@@ -36,7 +40,7 @@ impl MemoryHistory {
     /// ledger entries. Ticks that follow a recorded one sooner than `every` are left out.
     #[must_use]
     pub fn new(points_at_most: usize, entries_at_most: usize, every: Duration) -> Self {
-        Self { points_at_most, entries_at_most, every, kept: Mutex::default(), reader: None }
+        Self { points_at_most, entries_at_most, every, kept: Mutex::default(), reader: None, metrics: None }
     }
 
     /// Reads the ledger with `reader` (of a store) instead of the entries pushed here.
@@ -46,6 +50,16 @@ impl MemoryHistory {
         reader: impl Fn(Option<u64>, usize) -> Result<Vec<LedgerEntry>, String> + Send + Sync + 'static,
     ) -> Self {
         self.reader = Some(Box::new(reader));
+        self
+    }
+
+    /// Asks `metrics` (of telemetry) what is measured of a cell now.
+    #[must_use]
+    pub fn with_metrics(
+        mut self,
+        metrics: impl Fn(&CellId) -> Vec<MetricNow> + Send + Sync + 'static,
+    ) -> Self {
+        self.metrics = Some(Box::new(metrics));
         self
     }
 
@@ -104,6 +118,10 @@ impl History for MemoryHistory {
         let kept = self.lock();
         let below = |entry: &&LedgerEntry| before.is_none_or(|before| entry.seq.0 < before);
         Ok(kept.entries.iter().rev().filter(below).take(limit).cloned().collect())
+    }
+
+    fn metrics(&self, cell: &CellId) -> Vec<MetricNow> {
+        self.metrics.as_ref().map_or_else(Vec::new, |metrics| metrics(cell))
     }
 }
 

@@ -26,7 +26,7 @@ mod view;
 
 pub use auth::{Role, Token};
 pub use drills::{DrillRequest, DrillsHandle};
-pub use handle::{EngineHandle, History, HistoryPoint, OperatorRequest};
+pub use handle::{EngineHandle, History, HistoryPoint, MetricNow, OperatorRequest};
 pub use memory_history::MemoryHistory;
 pub use models::{ModelRequest, ModelsHandle};
 pub use problem::Problem;

@@ -22,7 +22,7 @@ use super::{
     auth::{Role, Tokens},
     commands, drills, events,
     guard::{self, Access, Guard},
-    handle::{EngineHandle, HistoryPoint},
+    handle::{EngineHandle, HistoryPoint, MetricNow},
     metrics, models,
     problem::Problem,
     view::{self, CellDetail, CellSummary, SnapshotView},
@@ -119,6 +119,7 @@ fn table() -> Vec<Route> {
         read("/api/v1/events", get(events::answer)),
         read("/api/v1/cells", get(cells)),
         read("/api/v1/cells/{id}", get(cell)),
+        read("/api/v1/cells/{id}/metrics", get(cell_metrics)),
         read("/api/v1/history", get(history)),
         read("/api/v1/ledger", get(ledger)),
         command("/api/v1/freeze", post(commands::freeze)),
@@ -220,6 +221,15 @@ async fn cell(
     let snapshot = shared.snapshot();
     let detail = CellId::new(&id).ok().and_then(|id| view::detail(&snapshot, &id));
     detail.map(Json).ok_or_else(|| Problem::unknown_cell(&id))
+}
+
+async fn cell_metrics(
+    State(shared): State<Arc<Shared>>,
+    CellPath(id): CellPath,
+) -> Result<Json<Vec<MetricNow>>, Problem> {
+    let id = cell_id(&shared, &id)?;
+    let history = shared.engine.history.clone();
+    Ok(Json(blocking(move || history.metrics(&id)).await?))
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,10 @@ use forefend_cells::{AcceptMissing, ClockLibrary, Protection};
 use forefend_config::{Config, model};
 use forefend_control::{CellSpec, ServiceSpec, Topology};
 use forefend_domain::{OperatingCurve, ServiceId};
+use forefend_telemetry::{
+    LogOptions,
+    logs::{Counted, LogLimit, Pattern, Severity},
+};
 use forefend_traffic::{Ejection, HealthCheck, Protocol, RetryBudget, ServiceSettings, Sticky};
 
 use super::EngineError;
@@ -154,6 +158,34 @@ pub(crate) fn probe_timing(config: &Config) -> (Duration, Duration) {
     let interval = probes().map(|p| p.interval).max().unwrap_or(Duration::from_secs(1));
     let timeout = probes().map(|p| p.timeout).max().unwrap_or(Duration::from_secs(1));
     (interval, timeout)
+}
+
+/// What is made of the lines of a service's logs.
+pub(crate) fn logs(logs: &model::LogsConfig) -> LogOptions {
+    let limit = |limit: &model::LogLimitConfig| {
+        let of = match (limit.severity, &limit.line) {
+            (Some(severity), _) => Counted::AtLeast(severity_of(severity)),
+            // A text that is every line was refused when the file was read.
+            (None, line) => Counted::Lines(Pattern::new(line.as_deref()?)?),
+        };
+        Some(LogLimit { of, per_second: limit.limit.value })
+    };
+    LogOptions {
+        named: usize::try_from(logs.templates).unwrap_or(usize::MAX),
+        novel_for: logs.novel_for,
+        limits: logs.limits.iter().filter_map(limit).collect(),
+        ..LogOptions::default()
+    }
+}
+
+fn severity_of(severity: model::Severity) -> Severity {
+    match severity {
+        model::Severity::Debug => Severity::Debug,
+        model::Severity::Info => Severity::Info,
+        model::Severity::Warning => Severity::Warning,
+        model::Severity::Error => Severity::Error,
+        model::Severity::Critical => Severity::Critical,
+    }
 }
 
 pub(crate) fn accept_missing(config: &Config, all: bool) -> AcceptMissing {

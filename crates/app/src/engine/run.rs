@@ -11,9 +11,9 @@ use forefend_cells::{SandboxDriver, SandboxOptions};
 use forefend_chaos::experiment::{self, Experiment};
 use forefend_config::Config;
 use forefend_control::{Controller, OperatorCommand, Ports, Snapshot};
-use forefend_domain::{CellId, LedgerSeq, ports::Clock as _};
+use forefend_domain::{CellId, LedgerSeq, Timestamp, ports::Clock as _};
 use forefend_store::{EngineStore as _, RedbStore, StoreError};
-use forefend_telemetry::{Collector, CollectorOptions, StoreOptions};
+use forefend_telemetry::{Collector, CollectorOptions, MetricSpec, StoreOptions};
 use forefend_traffic::DirectorClient;
 use tokio::sync::{mpsc, watch};
 
@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     api::{
-        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, MemoryHistory, ModelRequest, OperatorRequest,
-        Server,
+        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, MemoryHistory, MetricNow, ModelRequest,
+        OperatorRequest, Server,
     },
     drills::{DrillView, Drills, Look as DrillLook},
     models::{Serving, Wish},
@@ -122,9 +122,13 @@ impl Engine {
         let controller =
             Controller::new(models.serving(), topology, assemble::probe_timing(&config), &mut store)?;
         let reader = store.reader();
-        let history = Arc::new(MemoryHistory::new(HISTORY_POINTS, 0, config.engine.tick).with_ledger(
-            move |before, limit| reader.page(before.map(LedgerSeq), limit).map_err(|e| e.to_string()),
-        ));
+        let newest = collector.borrow().newest();
+        let history = MemoryHistory::new(HISTORY_POINTS, 0, config.engine.tick)
+            .with_ledger(move |before, limit| {
+                reader.page(before.map(LedgerSeq), limit).map_err(|e| e.to_string())
+            })
+            .with_metrics(move |cell| newest.of(cell).into_iter().map(metric_now).collect());
+        let history = Arc::new(history);
         let (snapshots, watched_snapshots) = watch::channel(Arc::new(empty_snapshot(&clock)));
         let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING);
         let (drill_sender, drill_commands) = mpsc::channel(COMMANDS_WAITING);
@@ -452,6 +456,12 @@ fn collector(config: &Config, clock: SteadyClock, runtime: &tokio::runtime::Runt
     let store = StoreOptions { step: window.step, length: steps.max(12), ..StoreOptions::default() };
     let options = CollectorOptions { store, ..CollectorOptions::new(Arc::new(move || clock.now())) };
     Collector::new(options, runtime.handle().clone())
+}
+
+fn metric_now((spec, newest): (MetricSpec, Option<(Timestamp, f64)>)) -> MetricNow {
+    let MetricSpec { name, family, kind, unit, limit, counter: _ } = spec;
+    let (at, value) = newest.unzip();
+    MetricNow { name, family, kind, unit, limit, value, at }
 }
 
 fn serve_api(

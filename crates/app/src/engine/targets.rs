@@ -10,8 +10,11 @@ use forefend_cells::{CellUsage, SandboxDriver};
 use forefend_config::{Config, model};
 use forefend_domain::{CellId, ports::CellObservation, ports::DriverStage};
 use forefend_telemetry::{
-    HostTarget, MetricSelector, ProbeTarget, PushTarget, ScrapeTarget, Target, host::cgroup::CgroupDirs,
+    HostTarget, LogTarget, MetricSelector, ProbeTarget, PushTarget, ScrapeTarget, Target,
+    host::cgroup::CgroupDirs,
 };
+
+use super::assemble;
 
 /// A target for every cell that listens somewhere.
 pub(crate) fn targets(
@@ -27,14 +30,21 @@ pub(crate) fn targets(
             let Some(address) = cell.address else { continue };
             let metrics_at = cell.metrics_address.unwrap_or(address);
             let host = foreign_host(cell, service);
-            targets.push(target(cell.id.clone(), service, address, metrics_at, host, false));
+            let logs = logs_of(&cell.id, service, &cell.logs, None);
+            let target = target(cell.id.clone(), service, address, metrics_at, host, false);
+            targets.push(Target { logs, ..target });
         }
         for seen in observed.values().filter(|o| o.cell.service == *id) {
             let Some(address) = seen.address else { continue };
             // Before it is warm its answers say nothing of how it will serve.
             let paused = !matches!(seen.stage, DriverStage::Ready | DriverStage::Failed { .. });
             let host = driver.and_then(|d| d.usage(&seen.cell.id)).map(|usage| own_host(&usage, service));
-            targets.push(target(seen.cell.id.clone(), service, address, address, host, paused));
+            let declared = service.cells.iter().find(|cell| cell.id == seen.cell.id);
+            let own = declared.map_or(&[][..], |cell| &cell.logs);
+            let output = driver.map(|d| d.log_path(&seen.cell.id));
+            let logs = logs_of(&seen.cell.id, service, own, output);
+            let target = target(seen.cell.id.clone(), service, address, address, host, paused);
+            targets.push(Target { logs, ..target });
         }
     }
     targets
@@ -108,6 +118,22 @@ fn target(
     Target { cell, scrape, probe: Some(probe), host, logs: None, push, paused }
 }
 
+/// The logs of a cell: those of its service, its own, and what it prints where the driver keeps that.
+fn logs_of(
+    cell: &CellId,
+    service: &model::ServiceConfig,
+    own: &[PathBuf],
+    output: Option<PathBuf>,
+) -> Option<LogTarget> {
+    let logs = service.logs.as_ref()?;
+    let ours = output.is_some();
+    // Of a cell of ours nothing else is known before it is made, so a path without its name is not its own.
+    let shared = logs.paths.iter().filter(|path| !ours || path.to_string_lossy().contains("{cell}"));
+    let named = |path: &PathBuf| PathBuf::from(path.to_string_lossy().replace("{cell}", cell.as_str()));
+    let paths = shared.chain(own).map(named).chain(output.filter(|_| logs.output)).collect();
+    Some(LogTarget { paths, interval: logs.interval, options: assemble::logs(logs) })
+}
+
 fn status(code: u32) -> u16 {
     u16::try_from(code).unwrap_or(599)
 }
@@ -167,5 +193,48 @@ fn cgroup_dirs(dirs: &[PathBuf]) -> CgroupDirs {
         cpu: with(["cpu.max", "cpu.cfs_quota_us"]),
         cpuacct: with(["cpuacct.usage", "cpuacct.usage"]),
         pids: with(["pids.current", "pids.current"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(logs: &str) -> Config {
+        let text = format!(
+            "version: 1\nregions: {{ here: {{ zones: [a] }} }}\nservices:\n  shop:\n    objective: {{ latency: 1s }}\n    \
+             listen: 127.0.0.1:8080\n    logs: {logs}\n    cells:\n      - {{ id: shop-1, zone: a, address: 127.0.0.1:8081, logs: [/own.log] }}\n"
+        );
+        forefend_config::parse(&text, "test.yaml").unwrap()
+    }
+
+    fn paths(logs: &str, output: Option<&str>) -> Vec<PathBuf> {
+        let config = config(logs);
+        let service = config.services.values().next().unwrap();
+        let cell = &service.cells[0];
+        logs_of(&cell.id, service, &cell.logs, output.map(PathBuf::from)).unwrap().paths
+    }
+
+    #[test]
+    fn a_cell_has_the_logs_of_its_service_its_own_and_what_it_prints() {
+        let of_both = "{ paths: [\"/var/{cell}/x.log\", /y.log] }";
+        let named = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(paths(of_both, None), named(&["/var/shop-1/x.log", "/y.log", "/own.log"]));
+        // Several cells are made of a blueprint: a file without the cell's name is of none of them.
+        assert_eq!(
+            paths(of_both, Some("/s/cell.log")),
+            named(&["/var/shop-1/x.log", "/own.log", "/s/cell.log"])
+        );
+        assert_eq!(paths("{ output: false }", Some("/s/cell.log")), named(&["/own.log"]));
+    }
+
+    #[test]
+    fn limits_of_logs_are_taken_over() {
+        use forefend_telemetry::logs::{Counted, Severity};
+        let config = config("{ limits: [{ severity: error, limit: 5/s }, { line: \"a <*> b\", limit: 2 }] }");
+        let options = assemble::logs(config.services.values().next().unwrap().logs.as_ref().unwrap());
+        assert_eq!(options.limits[0].of, Counted::AtLeast(Severity::Error));
+        assert!(matches!(&options.limits[1].of, Counted::Lines(pattern) if pattern.text() == "a <*> b"));
+        assert_eq!([options.limits[0].per_second, options.limits[1].per_second], [5.0, 2.0]);
     }
 }

@@ -126,6 +126,11 @@ impl Served {
         self.client.get_blocking("/api/v1/snapshot").ok()
     }
 
+    /// An answer of the API; `None` while no engine answers, or it is an error.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.client.get_blocking(path).ok()
+    }
+
     /// Waits until a snapshot fits.
     pub fn wait(&self, what: &str, patience: Duration, fits: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;

@@ -59,6 +59,14 @@ impl Nginx {
         nginx
     }
 
+    /// Lets it open its log files anew, as after a rotation.
+    pub fn reopen_logs(&self) {
+        super::processes::signal(
+            i32::try_from(self.process.id()).unwrap(),
+            nix::sys::signal::Signal::SIGUSR1,
+        );
+    }
+
     /// SIGKILL: connections are reset, nothing is said.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
