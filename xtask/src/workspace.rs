@@ -37,8 +37,19 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 /// # Errors
 /// When one of them does not build.
 pub(crate) fn release_build(packages: &[&str]) -> Result<PathBuf> {
+    release_build_with(packages, &[])
+}
+
+/// The same with these features, each named `package/feature`.
+///
+/// # Errors
+/// When one of them does not build.
+pub(crate) fn release_build_with(packages: &[&str], features: &[&str]) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--bins"]);
+    for feature in features {
+        command.args(["--features", feature]);
+    }
     for package in packages {
         command.args(["--package", package]);
     }

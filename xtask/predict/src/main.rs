@@ -4,6 +4,7 @@
 mod anomaly;
 mod backblaze;
 mod cmapss;
+mod forecast;
 mod nab;
 mod report;
 mod table;
@@ -32,13 +33,28 @@ struct Arguments {
 /// Measures a case on the data in a folder.
 type Case = fn(&Path) -> Result<Vec<Line>>;
 
-const CASES: [(&str, Case); 5] = [
+const CASES: [(&str, Case); 7] = [
     ("fd001", cmapss::run),
+    #[cfg(feature = "lstm")]
+    ("fd001-lstm", cmapss::lstm::run),
+    #[cfg(not(feature = "lstm"))]
+    ("fd001-lstm", without_lstm),
     ("backblaze", backblaze::run),
     ("smd", anomaly::smd),
     ("asd", anomaly::asd),
     ("nab", nab::run),
+    ("forecast", forecast::run),
 ];
+
+#[cfg(not(feature = "lstm"))]
+fn without_lstm(_: &Path) -> Result<Vec<Line>> {
+    Ok(vec![Line::skipped(
+        "fd001-lstm",
+        "rmse_cycles",
+        "cycles",
+        "built without the feature lstm".to_owned(),
+    )])
+}
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();

@@ -69,6 +69,11 @@ impl Line {
         Self { spread: Some([rounded(low), rounded(high)]), ..self }
     }
 
+    /// A figure that could not be taken, and why.
+    pub(crate) fn skipped(case: &'static str, metric: &'static str, unit: &'static str, why: String) -> Self {
+        Self { skipped: Some(why), ..Self::ours(case, metric, unit, None) }
+    }
+
     /// As a row of the table in docs/benchmarks.md.
     pub(crate) fn row(&self) -> String {
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| v.to_string());

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::BenchArguments;
-use crate::workspace::{release_build, root};
+use crate::workspace::{release_build_with, root};
 
 /// Cases on public data, which does not lie in the repository.
-const PUBLIC: [&str; 5] = ["fd001", "backblaze", "smd", "asd", "nab"];
+const PUBLIC: [&str; 7] = ["fd001", "fd001-lstm", "backblaze", "smd", "asd", "nab", "forecast"];
 /// Cases on the corpus, with what the recorder's package is asked for.
 const CORPUS: [(&str, &[&str]); 2] = [("corpus", &[]), ("corpus-unseen-kind", &["--unseen-kinds"])];
 
@@ -29,7 +29,9 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<()> {
             public.join(", ")
         ),
     };
-    let built = release_build(&["xtask-predict", "xtask-corpus"])?;
+    // The ML framework takes minutes to build.
+    let features = if public.contains(&"fd001-lstm") { &["xtask-predict/lstm"][..] } else { &[] };
+    let built = release_build_with(&["xtask-predict", "xtask-corpus"], features)?;
     let format = if arguments.json { &["--json"][..] } else { &[] };
     if let Some(data) = data {
         let mut command = std::process::Command::new(built.join("xtask-predict"));

@@ -10,6 +10,8 @@ mod day_zero;
 mod features;
 mod linear;
 mod looks;
+#[cfg(feature = "lstm")]
+pub(crate) mod lstm;
 mod model;
 mod peers;
 mod posterior;
