@@ -303,6 +303,9 @@ async fn records_of_a_cell_whose_logs_are_wanted_become_templates() {
         paused: false,
     };
     world.collector.set_targets(vec![target]);
+    while world.collector.logs().counts(&cell("shop-1")).is_none() {
+        tokio::task::yield_now().await;
+    }
     let record = |n: u32| PushedLog {
         source: Arc::new(labels(&[("forefend_cell", "shop-1")])),
         at: Some(Timestamp::from_unix_ms(START)),
