@@ -184,6 +184,14 @@ fn outcomes_survive_a_lost_batch_and_a_new_engine() {
     let mut successor = Recorder::new(STEP, SegmentBounds::default(), at(20_000), &told);
     let unknown = tick(&mut successor, 21, ObjectiveState::Unknown, 0.5);
     let closed = tick(&mut successor, 22, well, 0.5);
+    let later = outcomes_of(&[unknown.clone(), closed.clone()]);
+    let incident = &later.incidents[0];
+    assert_eq!(
+        (incident.began, incident.ended),
+        (at(11_000), Some(at(22_000))),
+        "though the first segments went"
+    );
+    assert_eq!(later.absences[0].began, at(13_000));
     let all = outcomes_of(&[first, second, unknown, closed]);
     assert_eq!((all.incidents.len(), all.incidents[0].ended), (1, Some(at(22_000))));
     assert_eq!((all.absences.len(), all.absences[0].ended), (1, None));

@@ -30,6 +30,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// One series of 10 000 points takes half a megabyte; more is no single series.
 const MAX_ANSWER_BYTES: usize = 16 * 1_024 * 1_024;
 
+/// Tens of thousands of cells, each with its labels.
+const MAX_MAPPING_BYTES: u64 = 16 * 1_024 * 1_024;
+
 /// Waits before further tries, when the server was not to be reached or was busy.
 const WAITS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -66,6 +69,12 @@ fn queries(path: &Path, options: &LoadOptions) -> Result<Vec<Query>, HistoryErro
         let remedy = "docs/history.md shows such a file";
         Complaint::new("mapping", error.to_string(), remedy).of(path)
     };
+    let bytes = path.metadata().map_err(HistoryError::read(path))?.len();
+    if bytes > MAX_MAPPING_BYTES {
+        let what = format!("{bytes} bytes are too many");
+        let remedy = "say what cells have in common once, under `metrics` with labels";
+        return Err(Complaint::new("mapping", what, remedy).of(path));
+    }
     let text = std::fs::read_to_string(path).map_err(HistoryError::read(path))?;
     let mut queries = Mapping::parse(&text).and_then(|mapping| mapping.queries()).map_err(wrong)?;
     queries.retain(|query| options.cells.as_ref().is_none_or(|cells| cells.contains(&query.cell)));
