@@ -20,6 +20,7 @@ use tokio::{
 };
 
 #[path = "browser/mod.rs"]
+#[expect(dead_code, reason = "pictures are taken of reports only")]
 mod browser;
 #[path = "../examples/fixture/mod.rs"]
 mod fixture;

@@ -120,6 +120,8 @@ fn a_leak_is_left_in_time_a_climb_that_stops_is_a_false_alarm_and_a_kill_is_met_
     assert!(away > 0.0 && away < warned, "{away} of {warned}");
     assert_eq!(leak.failure_minutes[&Contender::Forefend], 0.0);
     assert_eq!((kill.warning, kill.warned_s), (Warning::Missed, None));
+    // Nothing spoke for it; what has a limit is shown all the same.
+    assert!(kill.course.as_ref().unwrap().metric.is_some());
 
     // Each lasted five minutes, all of it met by all of the cell's traffic where nobody moves any.
     assert!((figure(&report, Contender::Nothing).failure_minutes - 10.0).abs() < 1e-6);

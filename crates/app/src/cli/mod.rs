@@ -1,5 +1,6 @@
 //! The command line: a thin `match` over subcommands.
 
+mod backtest;
 mod director;
 mod drill;
 mod files;
@@ -80,6 +81,8 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Replays recorded telemetry and incidents: what would have moved, when, and what it would have been good for.
+    Backtest(backtest::BacktestArguments),
     /// Experiments and drills: faults on purpose, with guard rails, and what was learnt from them.
     Drill(drill::DrillArguments),
     /// Learns from recorded telemetry and past incidents, and puts what was learned before the gate.
@@ -136,6 +139,7 @@ pub fn run() -> ExitCode {
         Command::Unfreeze(remote) => remote::freeze(&remote, false),
         Command::Shift { cell, share, remote } => remote::shift(&cell, share, &remote),
         Command::Approve { cell, remote } => remote::approve(&cell, &remote),
+        Command::Backtest(arguments) => backtest::run(&arguments),
         Command::Drill(arguments) => drill::run(&arguments),
         Command::Train(arguments) => train::train(&arguments),
         Command::Models(arguments) => models::run(&arguments),
@@ -170,4 +174,13 @@ pub(crate) fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .try_init();
+}
+
+/// What tests elsewhere in the crate need of here.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    /// A service of which nothing is written down.
+    pub(crate) fn standard() -> forefend_domain::Service {
+        super::backtest::standard().expect("a legal name")
+    }
 }

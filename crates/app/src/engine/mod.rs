@@ -1,6 +1,6 @@
 //! The engine's process: everything but the data plane. It chooses the drivers, runs the loop, and watches the director.
 
-mod assemble;
+pub(crate) mod assemble;
 mod blueprints;
 mod clock;
 mod director;

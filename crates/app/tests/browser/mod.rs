@@ -114,6 +114,34 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", size).await;
     }
 
+    /// `light` or `dark`, as the system would say.
+    pub(crate) async fn scheme(&mut self, scheme: &str) {
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.call("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// The whole page as a PNG.
+    pub(crate) async fn screenshot(&mut self, path: &std::path::Path) {
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true})).await;
+        let options = json!({"format": "png", "captureBeyondViewport": true});
+        let answer = self.call("Page.captureScreenshot", options).await;
+        let text = answer["data"].as_str().unwrap_or_default().as_bytes();
+        let digit = |c: u8| match c {
+            b'A'..=b'Z' => u32::from(c - b'A'),
+            b'a'..=b'z' => u32::from(c - b'a') + 26,
+            b'0'..=b'9' => u32::from(c - b'0') + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+        for four in text.chunks(4) {
+            let known = four.iter().filter(|c| **c != b'=').count();
+            let bits = four.iter().take(known).fold(0, |bits, c| bits << 6 | digit(*c)) << (6 * (4 - known));
+            bytes.extend(bits.to_be_bytes()[1..].iter().take(known * 6 / 8));
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
     pub(crate) async fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url })).await;
         self.wait_for("document.readyState === 'complete'").await;

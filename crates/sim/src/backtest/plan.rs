@@ -105,9 +105,16 @@ pub fn plan(
         let cells = named(history.cells.keys());
         return Err(BacktestError::NoCommonCell { incidents: incidents.len(), cells });
     }
+    // A cell that the policy names is of the service that it says, whatever the recording calls it.
+    let services: BTreeMap<&CellId, &ServiceId> = protect
+        .topology
+        .services
+        .iter()
+        .flat_map(|(service, spec)| spec.cells.keys().map(move |cell| (cell, service)))
+        .collect();
     let mut by_service: BTreeMap<&ServiceId, Vec<&CellId>> = BTreeMap::new();
     for (id, cell) in &history.cells {
-        by_service.entry(&cell.service).or_default().push(id);
+        by_service.entry(services.get(id).copied().unwrap_or(&cell.service)).or_default().push(id);
     }
     let mut planned = Planned { topology: Topology::default(), assumed: Vec::new(), unwatched: 0 };
     let mut said = BTreeSet::new();

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use forefend_domain::{CellId, ServiceId, ShiftReason, Timestamp};
+use forefend_domain::{CellId, MetricName, ServiceId, ShiftReason, Timestamp};
 use forefend_learn::evaluate::{
     Estimate, events::WEEK_S, poisson, probability, quantile, reliability, wilson,
 };
-use forefend_telemetry::history::History;
+use forefend_telemetry::history::{History, RecordedSeries};
 
 use super::{
     Contender, Options, Planned,
@@ -348,7 +348,7 @@ fn course(
     cell: &CellId,
     event: Timestamp,
     points: &[Point],
-    driver: Option<&forefend_domain::MetricName>,
+    driver: Option<&MetricName>,
 ) -> Option<Course> {
     let (first, last) = (points.first()?.at, points.last()?.at);
     let probability = thinned(points).map(|p| {
@@ -356,6 +356,8 @@ fn course(
         (seconds(event, p.at), known)
     });
     let series = &history.cells.get(cell)?.series;
+    // Where nothing spoke for a failure, what was nearest to its limit is looked at.
+    let driver = driver.or_else(|| fullest(series, event));
     let metric = driver.and_then(|name| Some((name, series.get(name)?))).map(|(name, series)| {
         let within: Vec<(Timestamp, f64)> = series
             .samples
@@ -375,6 +377,18 @@ fn course(
         away: thinned(points).map(|p| (seconds(event, p.at), f64::from(p.away))).collect(),
         metric,
     })
+}
+
+/// The metric whose last value before an instant was the largest share of its limit.
+fn fullest(series: &BTreeMap<MetricName, RecordedSeries>, at: Timestamp) -> Option<&MetricName> {
+    let share = |of: &RecordedSeries| {
+        let limit = of.limit_at(at).filter(|limit| *limit > 0.0)?;
+        let known = of.samples.partition_point(|(when, _)| *when < at);
+        let newest = of.samples[..known].iter().rev().find(|(_, v)| v.is_finite())?;
+        Some(newest.1 / limit)
+    };
+    let filled = series.iter().filter_map(|(name, of)| Some((share(of)?, name)));
+    filled.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 fn three(mut values: Vec<f64>) -> Option<[f64; 3]> {
