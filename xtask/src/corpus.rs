@@ -10,7 +10,7 @@ use crate::workspace::{cargo, target_dir};
 /// What is passed on.
 #[derive(Args)]
 pub(crate) struct CorpusArguments {
-    /// `record`, `check`, `score` or `card` with its options; `--help` tells more.
+    /// `record`, `check`, `score`, `learn`, `export` or `card` with its options; `--help` tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }

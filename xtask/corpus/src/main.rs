@@ -9,6 +9,7 @@ mod card;
 mod cause;
 mod check;
 mod episode;
+mod export;
 mod keep;
 mod launch;
 mod learned;
@@ -48,6 +49,8 @@ enum Command {
     Score(score::ScoreArguments),
     /// Scores models that learn from a recording, each on episodes that it has not seen.
     Learn(learned::LearnArguments),
+    /// Turns a recording into a history with incidents, for `forefend backtest` and training.
+    Export(export::ExportArguments),
     /// Writes the data card of a recording, with plots.
     Card {
         /// The recording; the card goes beside it.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Learn(arguments) => learned::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Card { data } => card::write(&data),
         Command::Launch(arguments) => launch::launch(&arguments),
     };
