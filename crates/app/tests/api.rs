@@ -496,3 +496,39 @@ fn every_moment_of_the_story_can_be_told_in_words() {
     let unknown = forefend_domain::CellId::new("unknown").unwrap();
     assert!(forefend::api::explain::words(&story.snapshot(0.0, now, 0), &unknown).is_none());
 }
+
+#[tokio::test]
+async fn a_prediction_is_explained_in_words_numbers_and_plots() {
+    let api = Api::start(vec![]);
+    let address = format!("http://{}", api.address);
+    let explain = async |more: &[&str]| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_forefend"))
+            .args(["explain", "shop-north-1", "--api", &address])
+            .args(more)
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = explain(&[]).await;
+    for part in [
+        "shop-north-1 is a primary cell",
+        "What speaks for a failure",
+        "process_resident_memory_bytes",
+        "▅",
+        "time to failure: p10",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert!(text.contains("shop-north-1 (memory leak) looked like this 42 s before it failed"), "{text}");
+    let told: Value = serde_json::from_str(&explain(&["--output", "json"]).await).unwrap();
+    let shares: f64 =
+        told["contributions"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+    let memory = &told["contributions"][0]["course"];
+    assert_eq!((&memory["limit"], told["past"].as_u64()), (&json!(96.0 * 1_048_576.0), Some(2)));
+    assert!(memory["forecast"]["reaches_limit_s"].as_f64().is_some_and(|s| s > 0.0), "{memory}");
+    let answer = api.get("/api/v1/cells/nobody/explanation").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (404, "unknown-cell"));
+}

@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use forefend::api::{OPENAPI, Role, SnapshotView, explain, route_table};
-use forefend_domain::Timestamp;
+use forefend::api::{OPENAPI, Role, SnapshotView, explain, explanation::explanation, route_table};
+use forefend_domain::{CellId, Timestamp};
 use serde_json::{Value, json};
 
 #[path = "../examples/fixture/story.rs"]
@@ -119,6 +119,34 @@ fn metrics_of_a_cell_fit_too() {
         let told = serde_json::to_value(told).unwrap();
         check(&document, &json!({"$ref": "#/components/schemas/MetricNow"}), &told, "metric");
     }
+}
+
+#[test]
+fn an_explanation_fits_its_schema_and_its_contributions_add_up_to_everything() {
+    let document = document();
+    let now = Timestamp::from_unix_ms(1_800_000_000_000);
+    let (cell, past) = (CellId::new("shop-north-1").unwrap(), story::past(now));
+    let windows = story::windows(&cell, now);
+    let mut explained = 0;
+    for step in 0..CYCLE_S as u64 {
+        let snapshot = Story::default().snapshot(step as f64, now, step);
+        for (windows, past) in [(Some(&windows), past.as_slice()), (None, &[])] {
+            let told = explanation(&snapshot, &cell, windows, past).unwrap();
+            let shares: f64 = told.contributions.iter().map(|c| c.share).sum();
+            assert!(told.contributions.is_empty() || (shares - 1.0).abs() < 1e-9, "{shares}");
+            explained += usize::from(told.contributions.iter().any(|c| c.course.is_some()));
+            assert_eq!(told.nearest.len(), if windows.is_some() { 2 } else { 0 });
+            if let [first, second] = told.nearest.as_slice() {
+                assert_eq!((first.kind.as_str(), first.distance), ("memory leak", 0.0));
+                assert!(second.distance > 0.5);
+            }
+            let told = serde_json::to_value(told).unwrap();
+            check(&document, &json!({"$ref": "#/components/schemas/CellExplanation"}), &told, "explanation");
+        }
+    }
+    assert!(explained > 10, "{explained}");
+    let nobody = CellId::new("nobody").unwrap();
+    assert!(explanation(&Story::default().snapshot(1.0, now, 1), &nobody, None, &[]).is_none());
 }
 
 #[test]

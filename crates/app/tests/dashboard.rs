@@ -198,6 +198,7 @@ async fn what_is_unknown_is_shown_as_unknown_and_approval_can_be_given() {
         commands,
         drills: DrillsHandle::none(),
         models: ModelsHandle::none(),
+        evidence: Default::default(),
     };
     let options = ApiOptions { listen: "127.0.0.1:0".parse().unwrap(), tokens: vec![] };
     let server = Server::bind(&options, handle).unwrap();

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use forefend_control::{OperatorCommand, Snapshot};
-use forefend_domain::{CellId, Family, LedgerEntry, MetricKind, MetricName, ServiceId, Timestamp};
+use forefend_domain::{CellId, Family, LedgerEntry, MetricKind, MetricName, ServiceId, Timestamp, Windows};
+use forefend_predict::learned::Episode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,6 +21,26 @@ pub struct EngineHandle {
     pub drills: DrillsHandle,
     /// Learned models.
     pub models: ModelsHandle,
+    /// What explanations rest on besides.
+    pub evidence: EvidenceHandle,
+}
+
+/// Telemetry and past failures, for those who ask for an explanation.
+#[derive(Clone, Default)]
+pub struct EvidenceHandle {
+    /// Where windows of a cell are asked for; `None`: nobody has them.
+    pub windows: Option<mpsc::Sender<WindowsRequest>>,
+    /// Past failures as they looked before.
+    pub past: Arc<Vec<Episode>>,
+}
+
+/// Somebody wants to see the windows of a cell as predictions see them.
+#[derive(Debug)]
+pub struct WindowsRequest {
+    /// Of which cell.
+    pub cell: CellId,
+    /// The windows; `None`: there are none.
+    pub reply: oneshot::Sender<Option<Windows>>,
 }
 
 /// A command of an operator on its way to the engine.

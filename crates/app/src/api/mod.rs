@@ -14,6 +14,7 @@ mod commands;
 mod drills;
 mod events;
 pub mod explain;
+pub mod explanation;
 mod guard;
 mod handle;
 mod memory_history;
@@ -26,7 +27,9 @@ mod view;
 
 pub use auth::{Role, Token};
 pub use drills::{DrillRequest, DrillsHandle};
-pub use handle::{EngineHandle, History, HistoryPoint, MetricNow, OperatorRequest};
+pub use handle::{
+    EngineHandle, EvidenceHandle, History, HistoryPoint, MetricNow, OperatorRequest, WindowsRequest,
+};
 pub use memory_history::MemoryHistory;
 pub use models::{ModelRequest, ModelsHandle};
 pub use problem::Problem;

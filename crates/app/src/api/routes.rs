@@ -15,14 +15,15 @@ use bytes::Bytes;
 use forefend_control::Snapshot;
 use forefend_domain::{CellId, LedgerEntry, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     assets,
     auth::{Role, Tokens},
     commands, drills, events,
+    explanation::{self, CellExplanation},
     guard::{self, Access, Guard},
-    handle::{EngineHandle, HistoryPoint, MetricNow},
+    handle::{EngineHandle, HistoryPoint, MetricNow, WindowsRequest},
     metrics, models,
     problem::Problem,
     view::{self, CellDetail, CellSummary, SnapshotView},
@@ -120,6 +121,7 @@ fn table() -> Vec<Route> {
         read("/api/v1/cells", get(cells)),
         read("/api/v1/cells/{id}", get(cell)),
         read("/api/v1/cells/{id}/metrics", get(cell_metrics)),
+        read("/api/v1/cells/{id}/explanation", get(explanation)),
         read("/api/v1/history", get(history)),
         read("/api/v1/ledger", get(ledger)),
         command("/api/v1/freeze", post(commands::freeze)),
@@ -212,6 +214,31 @@ async fn snapshot(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn cells(State(shared): State<Arc<Shared>>) -> Json<Vec<CellSummary>> {
     Json(view::summaries(&shared.snapshot()))
+}
+
+/// An engine that is busy is waited for so long; then the explanation goes without courses.
+const WINDOWS_PATIENCE: Duration = Duration::from_secs(2);
+
+async fn explanation(
+    State(shared): State<Arc<Shared>>,
+    CellPath(id): CellPath,
+) -> Result<Json<CellExplanation>, Problem> {
+    let unknown = || Problem::unknown_cell(&id);
+    let cell = CellId::new(&id).map_err(|_| unknown())?;
+    let snapshot = shared.snapshot();
+    view::find(&snapshot, &cell).ok_or_else(unknown)?;
+    let evidence = &shared.engine.evidence;
+    let mut windows = None;
+    if let Some(asked) = &evidence.windows {
+        let (reply, answer) = oneshot::channel();
+        let request = WindowsRequest { cell: cell.clone(), reply };
+        if asked.try_send(request).is_ok() {
+            windows =
+                tokio::time::timeout(WINDOWS_PATIENCE, answer).await.ok().and_then(Result::ok).flatten();
+        }
+    }
+    let told = explanation::explanation(&snapshot, &cell, windows.as_ref(), &evidence.past);
+    told.map(Json).ok_or_else(unknown)
 }
 
 async fn cell(

@@ -3,11 +3,13 @@
 mod backtest;
 mod director;
 mod drill;
+mod explained;
 mod files;
 mod models;
 mod remote;
 mod serve;
 mod show;
+mod terminal;
 mod train;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -45,7 +47,7 @@ enum Command {
     Schema,
     /// Shows every cell: risk, time to failure, weights, what is next.
     Status(Remote),
-    /// Explains what is foreseen for a cell, why, and what holds its traffic where it is.
+    /// Explains what is foreseen for a cell, why, what holds its traffic where it is, and which past failures looked like it.
     Explain {
         /// Which cell.
         cell: CellId,

@@ -94,10 +94,10 @@ fn fails_in(time: Option<forefend_domain::TimeToFailure>) -> String {
 }
 
 pub(super) fn explain(cell: &CellId, remote: &Remote) -> Result<(), Failure> {
-    let answer = raw(remote, &format!("/api/v1/cells/{cell}"))?;
-    match (remote.output, answer.get("words").and_then(Value::as_str)) {
-        (Output::Table, Some(words)) => println!("{words}"),
-        (Output::Table, None) | (Output::Json, _) => println!("{answer}"),
+    let answer = raw(remote, &format!("/api/v1/cells/{cell}/explanation"))?;
+    match remote.output {
+        Output::Table => print!("{}", super::explained::text(&serde_json::from_value(answer)?)),
+        Output::Json => println!("{answer}"),
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod director;
 mod gate;
 mod history;
 mod models;
+mod past;
 mod ports;
 mod pushes;
 mod reload;

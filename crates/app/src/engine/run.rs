@@ -11,7 +11,10 @@ use forefend_cells::{SandboxDriver, SandboxOptions};
 use forefend_chaos::experiment::{self, Experiment};
 use forefend_config::Config;
 use forefend_control::{Controller, OperatorCommand, Ports, Snapshot};
-use forefend_domain::{CellId, LedgerSeq, Timestamp, ports::Clock as _};
+use forefend_domain::{
+    CellId, LedgerSeq, Timestamp,
+    ports::{Clock as _, TelemetrySource as _},
+};
 use forefend_store::{EngineStore as _, RedbStore, StoreError};
 use forefend_telemetry::{Collector, CollectorOptions, MetricSpec, StoreOptions};
 use forefend_traffic::DirectorClient;
@@ -32,8 +35,8 @@ use super::{
 };
 use crate::{
     api::{
-        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, MemoryHistory, MetricNow, ModelRequest,
-        OperatorRequest, Server,
+        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, EvidenceHandle, MemoryHistory, MetricNow,
+        ModelRequest, OperatorRequest, Server, WindowsRequest,
     },
     drills::{DrillView, Drills, Look as DrillLook},
     models::{Serving, Wish},
@@ -88,6 +91,7 @@ struct Engine {
     snapshots: watch::Sender<Arc<Snapshot>>,
     history: Arc<MemoryHistory>,
     commands: mpsc::Receiver<OperatorRequest>,
+    looks: mpsc::Receiver<WindowsRequest>,
     drills: Drills,
     drill_commands: mpsc::Receiver<DrillRequest>,
     drill_views: watch::Sender<Arc<Vec<DrillView>>>,
@@ -131,6 +135,7 @@ impl Engine {
         let history = Arc::new(history);
         let (snapshots, watched_snapshots) = watch::channel(Arc::new(empty_snapshot(&clock)));
         let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING);
+        let (look_sender, looks) = mpsc::channel(COMMANDS_WAITING);
         let (drill_sender, drill_commands) = mpsc::channel(COMMANDS_WAITING);
         let mut drills = Drills::open(&state_dir.join("drills"), config.engine.drills.allowed, clock.now())
             .map_err(EngineError::io(state_dir.join("drills").display().to_string()))?;
@@ -144,6 +149,10 @@ impl Engine {
             commands: command_sender,
             drills: DrillsHandle { runs: watched_drills, commands: drill_sender },
             models: models_handle,
+            evidence: EvidenceHandle {
+                windows: Some(look_sender),
+                past: Arc::new(super::past::episodes(&state_dir)),
+            },
         };
         pushes::start(&config, &collector.borrow(), stopping.clone(), LOCK_PATIENCE)?;
         let address = serve_api(&api, handle, stopping, runtime)?;
@@ -173,6 +182,7 @@ impl Engine {
             snapshots,
             history,
             commands,
+            looks,
             drills,
             drill_commands,
             drill_views,
@@ -191,18 +201,15 @@ impl Engine {
             let tick = self.config.borrow().engine.tick;
             next = (next + tick).max(Instant::now());
             loop {
-                let woken = wait(
-                    &mut self.commands,
-                    &mut self.drill_commands,
-                    self.models.commands(),
-                    &mut signals,
-                    next,
-                );
+                let asked =
+                    (&mut self.commands, &mut self.drill_commands, self.models.commands(), &mut self.looks);
+                let woken = wait(asked, &mut signals, next);
                 match runtime.block_on(woken) {
                     Woken::Tick => break,
                     Woken::Command(request) => self.obey(request),
                     Woken::Drill(request) => self.obey_drill(request),
                     Woken::Model(request) => self.obey_model(request),
+                    Woken::Look(request) => self.show(request),
                     Woken::Stop => return,
                 }
             }
@@ -303,6 +310,13 @@ impl Engine {
         self.models.publish();
         tracing::info!(who = request.who, ?answer, "a command for the models");
         let _ = request.reply.send(answer);
+    }
+
+    /// Shows somebody the windows of a cell.
+    fn show(&self, request: WindowsRequest) {
+        let windows = self.collector.borrow_mut().windows(self.clock.now());
+        // Who asked may have gone away.
+        let _ = request.reply.send(windows.into_iter().find(|w| w.cell == request.cell));
     }
 
     /// Tells a director that was started anew whom to watch.
@@ -548,14 +562,18 @@ enum Woken {
     Tick,
     Drill(DrillRequest),
     Model(ModelRequest),
+    Look(WindowsRequest),
     Command(OperatorRequest),
     Stop,
 }
 
 async fn wait(
-    commands: &mut mpsc::Receiver<OperatorRequest>,
-    drills: &mut mpsc::Receiver<DrillRequest>,
-    models: &mut mpsc::Receiver<ModelRequest>,
+    (commands, drills, models, looks): (
+        &mut mpsc::Receiver<OperatorRequest>,
+        &mut mpsc::Receiver<DrillRequest>,
+        &mut mpsc::Receiver<ModelRequest>,
+        &mut mpsc::Receiver<WindowsRequest>,
+    ),
     signals: &mut Signals,
     until: Instant,
 ) -> Woken {
@@ -565,6 +583,7 @@ async fn wait(
         Some(request) = commands.recv() => Woken::Command(request),
         Some(request) = drills.recv() => Woken::Drill(request),
         Some(request) = models.recv() => Woken::Model(request),
+        Some(request) = looks.recv() => Woken::Look(request),
         () = tokio::time::sleep_until(until.into()) => Woken::Tick,
     }
 }
