@@ -6,7 +6,7 @@
 
 mod past;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use forefend_domain::{CellId, Family, MetricKind, MetricName, MetricWindow, Sample, Timestamp, Windows};
 
@@ -206,24 +206,51 @@ impl SeriesStore {
     /// The windows of every cell that is not forgotten, up to the last step that has ended at `now`. When `now` is
     /// earlier than at an earlier call, that call's is taken: time does not step back.
     pub fn windows(&mut self, now: Timestamp) -> Vec<Windows> {
+        let mut windows = Vec::with_capacity(self.cells.len());
+        self.each_windows(now, &mut |one| windows.push(one));
+        windows
+    }
+
+    /// The same, one after the other, ordered by cell.
+    pub fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+        let last = self.last_step(now);
+        for (cell, all) in &self.cells {
+            look(self.windows_of(cell, all, last));
+        }
+    }
+
+    /// The same of the next `most` cells after one, for whoever can't keep the store to themselves for long. Empty: there are no more.
+    pub fn next_windows(&mut self, now: Timestamp, after: Option<&CellId>, most: usize) -> Vec<Windows> {
+        let last = self.last_step(now);
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.cells.range::<CellId, _>((begin, Bound::Unbounded)).take(most);
+        next.map(|(cell, all)| self.windows_of(cell, all, last)).collect()
+    }
+
+    /// The last step that has ended.
+    fn last_step(&mut self, now: Timestamp) -> u64 {
+        let before = self.newest_now.unix_ms() / self.step_ms;
         self.newest_now = self.newest_now.max(now);
         let last = self.newest_now.unix_ms() / self.step_ms;
-        let first = last.saturating_sub(self.options.length as u64 - 1);
-        for series in self.cells.values_mut().flat_map(BTreeMap::values_mut) {
-            series.past.take_if(|past| past.last() < first);
+        if last > before {
+            let first = last.saturating_sub(self.options.length as u64 - 1);
+            for series in self.cells.values_mut().flat_map(BTreeMap::values_mut) {
+                series.past.take_if(|past| past.last() < first);
+            }
         }
-        self.cells
-            .iter()
-            .map(|(cell, all)| Windows {
-                cell: cell.clone(),
-                at: Timestamp::from_unix_ms(last * self.step_ms),
-                step: self.options.step,
-                metrics: all
-                    .iter()
-                    .map(|(name, series)| (name.clone(), series.window(last, &self.options, self.step_ms)))
-                    .collect(),
-            })
-            .collect()
+        last
+    }
+
+    fn windows_of(&self, cell: &CellId, all: &BTreeMap<MetricName, Series>, last: u64) -> Windows {
+        Windows {
+            cell: cell.clone(),
+            at: Timestamp::from_unix_ms(last * self.step_ms),
+            step: self.options.step,
+            metrics: all
+                .iter()
+                .map(|(name, series)| (name.clone(), series.window(last, &self.options, self.step_ms)))
+                .collect(),
+        }
     }
 
     /// What is known of a cell now, by name: each metric with the newest value of its window and the end of its step.
@@ -233,7 +260,7 @@ impl SeriesStore {
         let newest = |series: &Series| {
             let first = last.saturating_sub(self.options.length as u64 - 1);
             (first..=last).rev().find_map(|step| {
-                let value = series.value(step, &self.options, self.step_ms)?;
+                let value = series.value(series.slot_of(step), step, &self.options, self.step_ms)?;
                 Some((Timestamp::from_unix_ms(step * self.step_ms), value))
             })
         };
@@ -298,12 +325,15 @@ impl SeriesStore {
 /// push out what the window still shows.
 const SPARE_SLOTS: usize = 2;
 
+/// The number of slots is what memory goes into: 12 bytes each.
 #[derive(Debug)]
 struct Series {
     spec: MetricSpec,
-    /// Step `k` lives in slot `k mod len`.
-    slots: Box<[Slot]>,
-    /// The newest step observed; 0 before the first.
+    /// Step `k` lives in slot `k mod len`. NaN: an explicit gap.
+    values: Box<[f64]>,
+    /// How long before the end of its step the observation was, in milliseconds. [`NOTHING`]: nothing was observed.
+    before_end_ms: Box<[u32]>,
+    /// The newest step observed; 0 before the first. Slots hold it and the `len − 1` steps before it, and nothing older.
     newest: u64,
     /// What windows show of the time before this store.
     past: Option<Past>,
@@ -311,21 +341,30 @@ struct Series {
     began_ms: u64,
 }
 
-/// 16 bytes: the number of slots is what memory goes into.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// `u64::MAX`: nothing was observed.
     at_ms: u64,
     /// NaN: an explicit gap.
     value: f64,
 }
 
-const EMPTY: Slot = Slot { at_ms: u64::MAX, value: f64::NAN };
+const NOTHING: u32 = u32::MAX;
 
 impl Series {
     fn new(mut spec: MetricSpec, slots: usize) -> Self {
         spec.limit = spec.limit.filter(|l| l.is_finite());
-        Self { spec, slots: vec![EMPTY; slots].into_boxed_slice(), newest: 0, past: None, began_ms: 0 }
+        Self {
+            spec,
+            values: vec![f64::NAN; slots].into_boxed_slice(),
+            before_end_ms: vec![NOTHING; slots].into_boxed_slice(),
+            newest: 0,
+            past: None,
+            began_ms: 0,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.values.len() as u64
     }
 
     fn adopt(&mut self, spec: &MetricSpec, slots: usize) {
@@ -344,38 +383,51 @@ impl Series {
     }
 
     fn slot_of(&self, step: u64) -> usize {
-        (step % self.slots.len() as u64) as usize
+        (step % self.len()) as usize
     }
 
     fn record(&mut self, step: u64, at_ms: u64, value: Option<f64>, step_ms: u64) -> Recorded {
-        if step.saturating_add(self.slots.len() as u64) <= self.newest {
+        if step.saturating_add(self.len()) <= self.newest {
             return Recorded::TooOld;
         }
+        // What the ring has come round to is forgotten.
+        let passed = step.saturating_sub(self.newest).min(self.len());
+        for back in 0..passed {
+            let slot = self.slot_of(step - back);
+            self.before_end_ms[slot] = NOTHING;
+        }
+        self.newest = self.newest.max(step);
         let index = self.slot_of(step);
-        let held = self.slots[index];
-        let same_step = held.at_ms != u64::MAX && held.at_ms.div_ceil(step_ms) == step;
-        if same_step && held.at_ms > at_ms {
+        if self.observed_at(index, step, step_ms).is_some_and(|held| held.at_ms > at_ms) {
             return Recorded::Superseded;
         }
-        self.slots[index] = Slot { at_ms, value: value.unwrap_or(f64::NAN) };
-        self.newest = self.newest.max(step);
+        let before_end = step.saturating_mul(step_ms).saturating_sub(at_ms);
+        self.before_end_ms[index] = u32::try_from(before_end).unwrap_or(NOTHING - 1).min(NOTHING - 1);
+        self.values[index] = value.unwrap_or(f64::NAN);
         Recorded::Kept
     }
 
-    fn observed(&self, step: u64, step_ms: u64) -> Option<Slot> {
-        let slot = self.slots[self.slot_of(step)];
-        (slot.at_ms != u64::MAX && slot.at_ms.div_ceil(step_ms) == step).then_some(slot)
+    /// What was observed in a step whose slot is known: a division costs more than all else here.
+    fn observed_at(&self, slot: usize, step: u64, step_ms: u64) -> Option<Slot> {
+        let before_end = self.before_end_ms[slot];
+        let held = step <= self.newest && step.saturating_add(self.len()) > self.newest;
+        (held && before_end != NOTHING).then(|| Slot {
+            at_ms: step.saturating_mul(step_ms).saturating_sub(u64::from(before_end)),
+            value: self.values[slot],
+        })
     }
 
     fn window(&self, last: u64, options: &StoreOptions, step_ms: u64) -> MetricWindow {
         // Fewer samples than a window holds only within the first window after 1970, where made-up worlds begin.
         let first = last.saturating_sub(options.length as u64 - 1);
-        let samples = (first..=last)
-            .map(|step| Sample {
-                at: Timestamp::from_unix_ms(step * step_ms),
-                value: self.value(step, options, step_ms).or_else(|| self.past.as_ref()?.value(step)),
-            })
-            .collect();
+        let mut samples = Vec::with_capacity((last - first + 1) as usize);
+        let mut slot = self.slot_of(first);
+        for step in first..=last {
+            let value = self.value(slot, step, options, step_ms);
+            let value = value.or_else(|| self.past.as_ref()?.value(step));
+            samples.push(Sample { at: Timestamp::from_unix_ms(step * step_ms), value });
+            slot = if slot + 1 == self.values.len() { 0 } else { slot + 1 };
+        }
         MetricWindow {
             name: self.spec.name.clone(),
             family: self.spec.family,
@@ -386,18 +438,24 @@ impl Series {
         }
     }
 
-    fn value(&self, step: u64, options: &StoreOptions, step_ms: u64) -> Option<f64> {
+    /// The value of a step whose slot is known.
+    fn value(&self, slot: usize, step: u64, options: &StoreOptions, step_ms: u64) -> Option<f64> {
         if self.spec.counter {
-            self.rate(step, options.rate_lookback as u64, step_ms)
+            self.rate(slot, step, options.rate_lookback as u64, step_ms)
         } else {
-            self.observed(step, step_ms).map(|slot| slot.value).filter(|v| !v.is_nan())
+            self.observed_at(slot, step, step_ms).map(|slot| slot.value).filter(|v| !v.is_nan())
         }
     }
 
     /// Per second since the observation before; a gap after an explicit gap, and when the counter began anew.
-    fn rate(&self, step: u64, lookback: u64, step_ms: u64) -> Option<f64> {
-        let here = self.observed(step, step_ms).filter(|slot| !slot.value.is_nan())?;
-        let before = (1..=lookback.min(step)).find_map(|back| self.observed(step - back, step_ms))?;
+    fn rate(&self, slot: usize, step: u64, lookback: u64, step_ms: u64) -> Option<f64> {
+        let here = self.observed_at(slot, step, step_ms).filter(|slot| !slot.value.is_nan())?;
+        let length = self.values.len();
+        let before = (1..=lookback.min(step).min(length as u64 - 1)).find_map(|back| {
+            let slot =
+                if slot >= back as usize { slot - back as usize } else { slot + length - back as usize };
+            self.observed_at(slot, step - back, step_ms)
+        })?;
         if before.at_ms < self.began_ms && self.began_ms <= here.at_ms {
             // It counts from 0 since then.
             let seconds = (here.at_ms - self.began_ms) as f64 / 1_000.0;

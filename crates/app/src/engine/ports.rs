@@ -27,6 +27,10 @@ impl TelemetrySource for Telemetry {
         self.0.borrow_mut().windows(now)
     }
 
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+        self.0.borrow_mut().each_windows(now, look);
+    }
+
     fn probes(&mut self) -> Vec<ProbeOutcome> {
         self.0.borrow_mut().probes()
     }

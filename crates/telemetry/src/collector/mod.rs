@@ -33,6 +33,9 @@ pub use logs::LogRecord;
 pub use shared::{Problem, Source};
 pub use target::{HostTarget, PushTarget, Target};
 
+/// Cells whose windows are made while the store is locked.
+const CELLS_AT_ONCE: usize = 32;
+
 /// Tells the time to the collector's tasks: the engine's clock.
 pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -251,6 +254,17 @@ pub struct Counts {
 impl TelemetrySource for Collector {
     fn windows(&mut self, now: Timestamp) -> Vec<Windows> {
         self.shared.lock().store.windows(now)
+    }
+
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+        let mut last: Option<CellId> = None;
+        loop {
+            // Looking takes longer than making them, and meanwhile the tasks have something to record.
+            let next = self.shared.lock().store.next_windows(now, last.as_ref(), CELLS_AT_ONCE);
+            let Some(newest) = next.last() else { return };
+            last = Some(newest.cell.clone());
+            next.into_iter().for_each(&mut *look);
+        }
     }
 
     fn probes(&mut self) -> Vec<ProbeOutcome> {

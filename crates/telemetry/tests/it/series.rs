@@ -230,3 +230,28 @@ proptest! {
         prop_assert!((sum - f64::from(expected)).abs() < 1e-6);
     }
 }
+
+#[test]
+fn cells_come_in_order_whether_all_at_once_one_by_one_or_a_few_at_a_time() {
+    let mut store = store(5);
+    for n in [3, 1, 4, 0, 2] {
+        let cell = CellId::new(&format!("c{n}")).unwrap();
+        store.record(&cell, &spec("m", false), at(1_000), Some(f64::from(n))).unwrap();
+    }
+    let all = store.windows(at(1_000));
+    let mut one_by_one = Vec::new();
+    store.each_windows(at(1_000), &mut |windows| one_by_one.push(windows));
+    assert_eq!(all, one_by_one);
+    let mut few = Vec::new();
+    loop {
+        let last = few.last().map(|w: &forefend_domain::Windows| w.cell.clone());
+        let next = store.next_windows(at(1_000), last.as_ref(), 2);
+        if next.is_empty() {
+            break;
+        }
+        assert!(next.len() <= 2);
+        few.extend(next);
+    }
+    assert_eq!(all, few);
+    assert_eq!(all.len(), 5);
+}
