@@ -7,6 +7,7 @@
 mod backend;
 mod client;
 mod cpu;
+mod decide;
 mod failover;
 mod failover_load;
 mod forward;
@@ -32,14 +33,14 @@ const PROXY_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 
 /// Every bench that there is.
-const THERE: &[&str] = &["proxy", "failover", "predict"];
+const THERE: &[&str] = &["proxy", "failover", "predict", "decide"];
 /// Those that will come with what they measure.
-const NOT_YET: &[&str] = &["mirror", "cells", "data", "decide"];
+const NOT_YET: &[&str] = &["mirror", "cells", "data"];
 
 /// What to measure and how to print it.
 #[derive(Args)]
 pub(crate) struct BenchArguments {
-    /// `proxy`, `failover` or `predict`.
+    /// `proxy`, `failover`, `predict` or `decide`.
     name: String,
     /// Folder with public data sets, for benches that need them.
     #[arg(long)]
@@ -127,6 +128,9 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     if let Some(folder) = &arguments.data {
         eprintln!("note: bench {} reads no data; --data {} is not used", arguments.name, folder.display());
     }
+    if arguments.name == "decide" {
+        return decide::run(arguments);
+    }
     let report = match arguments.name.as_str() {
         "proxy" => proxy::run(arguments)?,
         "failover" => failover::run(arguments)?,
@@ -160,12 +164,12 @@ mod tests {
         let error = run(&arguments("mirror")).err().map(|e| e.to_string());
         assert_eq!(
             error.as_deref(),
-            Some("bench mirror is not there yet; there are: proxy, failover, predict")
+            Some("bench mirror is not there yet; there are: proxy, failover, predict, decide")
         );
         let error = run(&arguments("prxy")).err().map(|e| e.to_string());
         assert_eq!(
             error.as_deref(),
-            Some("no bench is called \"prxy\"; there are: proxy, failover, predict")
+            Some("no bench is called \"prxy\"; there are: proxy, failover, predict, decide")
         );
     }
 
