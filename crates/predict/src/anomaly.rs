@@ -9,8 +9,11 @@ const NEWEST: usize = 3;
 /// The least past that says what is usual.
 const LEAST_PAST: usize = 12;
 
+/// Values of the past that are looked at: more of them would hardly move a median, and cost more than all else.
+const MOST_PAST: usize = 64;
+
 /// The robust z-score of the median of the newest three values against median and MAD of the values before them
-/// (Iglewicz & Hoaglin 1993). `None` when fewer than 15 values were measured,
+/// (Iglewicz & Hoaglin 1993), or of up to 64 of those, evenly spread. `None` when fewer than 15 values were measured,
 /// or when they are too large to be told apart.
 ///
 /// A single outlier moves neither side, so it is no anomaly; three in a row are. The deviation is never taken to be
@@ -19,18 +22,31 @@ const LEAST_PAST: usize = 12;
 pub fn robust_z(values: &[f64]) -> Option<f64> {
     let split = values.len().checked_sub(NEWEST).filter(|past| *past >= LEAST_PAST)?;
     let (past, newest) = values.split_at(split);
-    let centre = median(past.to_vec());
-    let deviation = MAD_TO_SIGMA * median(past.iter().map(|v| (v - centre).abs()).collect());
+    let mut spread = [0.0; MOST_PAST];
+    let every = past.len().div_ceil(MOST_PAST);
+    let mut count = 0;
+    for (place, value) in spread.iter_mut().zip(past.iter().rev().step_by(every)) {
+        *place = *value;
+        count += 1;
+    }
+    let spread = &mut spread[..count];
+    let centre = median(spread);
+    spread.iter_mut().for_each(|v| *v = (*v - centre).abs());
+    let deviation = MAD_TO_SIGMA * median(spread);
     let floor = 0.02 * centre.abs() + f64::MIN_POSITIVE;
-    let z = (median(newest.to_vec()) - centre) / deviation.max(floor);
+    let mut newest = [newest[0], newest[1], newest[2]];
+    let z = (median(&mut newest) - centre) / deviation.max(floor);
     // Values near the end of what a float holds differ by infinity; that is no opinion either.
     (!z.is_nan()).then(|| z.clamp(-99.0, 99.0))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
+/// Of at least one value; their order is lost.
+fn median(values: &mut [f64]) -> f64 {
     let mid = values.len() / 2;
-    if values.len() % 2 == 1 { values[mid] } else { f64::midpoint(values[mid - 1], values[mid]) }
+    let odd = values.len() % 2 == 1;
+    let (below, high, _) = values.select_nth_unstable_by(mid, f64::total_cmp);
+    let high = *high;
+    if odd { high } else { f64::midpoint(below.iter().copied().fold(f64::NEG_INFINITY, f64::max), high) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,23 @@ use forefend_domain::{Probability, TimeToFailure};
 /// Points of the time grid.
 const POINTS: usize = 48;
 
+/// The last point over the first.
+const SPAN: f64 = 2_000.0;
+
+/// The 47th root of [`SPAN`].
+const RATIO: f64 = 1.1755326087381612;
+
+/// Each point over the first.
+const FACTORS: [f64; POINTS] = {
+    let mut factors = [1.0; POINTS];
+    let mut i = 1;
+    while i < POINTS {
+        factors[i] = factors[i - 1] * RATIO;
+        i += 1;
+    }
+    factors
+};
+
 /// How far beyond the horizon the curve speaks, in horizons.
 const REACH: f64 = 4.0;
 
@@ -25,10 +42,23 @@ impl Curve {
     #[must_use]
     pub fn new(horizon: Duration) -> Self {
         let end = horizon.as_secs_f64().max(1e-3) * REACH;
-        let start = end / 2_000.0;
-        let ratio = (end / start).powf(1.0 / (POINTS - 1) as f64);
-        let times_s: Vec<f64> = (0..POINTS).map(|i| start * ratio.powi(i as i32)).collect();
+        let start = end / SPAN;
+        let times_s: Vec<f64> = FACTORS.iter().map(|factor| start * factor).collect();
         Self { hazard: vec![0.0; times_s.len()], times_s }
+    }
+
+    /// How far it speaks, in seconds.
+    pub(crate) fn reach_s(&self) -> f64 {
+        self.times_s[POINTS - 1]
+    }
+
+    /// The same number of failures expected of every second.
+    #[must_use]
+    pub(crate) fn with_rate(mut self, per_second: f64) -> Self {
+        for (t, hazard) in self.times_s.iter().zip(&mut self.hazard) {
+            *hazard = (per_second * t).min(MAX_HAZARD);
+        }
+        self
     }
 
     /// The times of the grid in seconds, ascending.

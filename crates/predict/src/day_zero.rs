@@ -8,8 +8,7 @@ use crate::{
     anomaly::robust_z,
     curve::Curve,
     first_passage,
-    normal::quantile,
-    trend::{self, Trend, TrendMixture},
+    trend::{Course, LONGEST, Teeth, Trend, TrendMixture},
 };
 
 /// Turns the windows of one cell into a prediction. A model is a value; it is given what it needs and asks nobody.
@@ -17,6 +16,60 @@ pub trait Predictor {
     /// The prediction for the cell of `windows`, as of their end. `None` when nothing at all was measured: absent
     /// telemetry is neither health nor failure.
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction>;
+
+    /// The same with what is known of the cell beside its windows. A model that makes nothing of it still tells how unusual
+    /// the cell is.
+    fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
+        let prediction = self.predict(windows, horizon)?;
+        Some(known.told(prediction))
+    }
+}
+
+/// What is known of a cell beside its windows: from the memory of earlier ticks and from other cells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// Failures per second expected of the cell before its metrics are looked at; `None`: as of any cell. Finite, not negative.
+    pub prior_rate_per_s: Option<f64>,
+    /// How unusual it is; `None`: to be judged by its windows alone.
+    pub unusual: Option<Unusual>,
+}
+
+/// How unlike its own past and its siblings a cell is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unusual {
+    /// From 0, in the way of a robust z-score: 0 is usual, above 6 is rare.
+    pub score: f64,
+    /// The metrics behind it, most unusual first.
+    pub metrics: Vec<Anomaly>,
+}
+
+impl Unusual {
+    /// By windows alone: the robust z-score of every metric.
+    pub(crate) fn of_windows(windows: &Windows) -> Self {
+        let metrics = anomalies(windows);
+        Self { score: metrics.first().map_or(0.0, |a| a.z.abs()), metrics }
+    }
+
+    fn named(self) -> (f64, Vec<Anomaly>) {
+        (self.score, self.metrics.into_iter().filter(|a| a.z.abs() >= NAMED_FROM_Z).collect())
+    }
+}
+
+impl Known {
+    /// A prediction that tells how unusual the cell is, if that is known.
+    #[must_use]
+    pub fn told(&self, prediction: Prediction) -> Prediction {
+        let mut told = prediction;
+        self.tell(&mut told);
+        told
+    }
+
+    /// The same in place.
+    pub fn tell(&self, prediction: &mut Prediction) {
+        if let Some(unusual) = &self.unusual {
+            (prediction.anomaly, prediction.anomalies) = unusual.clone().named();
+        }
+    }
 }
 
 /// The model of the first day: first passage of metrics that have a limit, over a prior hazard.
@@ -42,14 +95,31 @@ impl Default for DayZero {
     }
 }
 
-/// Drifts at which the normal belief about a drift is evaluated: the midpoints of equal slices of probability.
-const DRIFT_NODES: usize = 15;
+/// Drifts at which the normal belief about a drift is evaluated, in standard errors: the midpoints of fifteen equal slices of
+/// probability.
+const DRIFT_NODES: [f64; 15] = [
+    -1.833_914_635_816,
+    -1.281_551_565_545,
+    -0.967_421_566_102,
+    -0.727_913_290_882,
+    -0.524_400_512_708,
+    -0.340_694_827_088,
+    -0.167_894_004_788,
+    0.0,
+    0.167_894_004_788,
+    0.340_694_827_088,
+    0.524_400_512_708,
+    0.727_913_290_882,
+    0.967_421_566_102,
+    1.281_551_565_545,
+    1.833_914_635_816,
+];
 
 /// A driver below this share of the hazard is not worth a line.
 const LEAST_CONTRIBUTION: f64 = 0.01;
 
 /// Robust z from which a metric is named as anomalous.
-const NAMED_FROM_Z: f64 = 3.0;
+pub(crate) const NAMED_FROM_Z: f64 = 3.0;
 
 /// What one metric says.
 struct Opinion<'a> {
@@ -61,12 +131,32 @@ struct Opinion<'a> {
 
 impl Predictor for DayZero {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
+        self.predict_knowing(windows, horizon, &Known::default())
+    }
+
+    fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
+        self.foreseen(windows, horizon, &[known.prior_rate_per_s])?.pop().map(|prediction| {
+            let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
+            Known { unusual: Some(unusual), ..Known::default() }.told(prediction)
+        })
+    }
+}
+
+impl DayZero {
+    /// A prediction for each prior, without anomalies; they differ in nothing else.
+    pub(crate) fn foreseen(
+        &self,
+        windows: &Windows,
+        horizon: Duration,
+        priors: &[Option<f64>],
+    ) -> Option<Vec<Prediction>> {
         let measured = |m: &&MetricWindow| m.samples.iter().any(|s| s.value.is_some());
         if !windows.metrics.values().any(|m| measured(&m)) {
             return None;
         }
+        let blank = Curve::new(horizon);
         let opinions: Vec<Opinion<'_>> = if self.forecast {
-            windows.metrics.values().filter_map(|metric| self.opinion(metric, horizon)).collect()
+            windows.metrics.values().filter_map(|metric| self.opinion(metric, &blank)).collect()
         } else {
             Vec::new()
         };
@@ -79,51 +169,91 @@ impl Predictor for DayZero {
                 .and_modify(|curve| curve.envelop(&opinion.curve))
                 .or_insert_with(|| opinion.curve.clone());
         }
-        let prior = Curve::new(horizon).with_probabilities(|t| -(-self.prior_rate_per_s * t).exp_m1());
-        let mut curve = prior.clone();
+        let drivers = drivers(&opinions, &families, horizon);
+        let of_prior = |rate: &Option<f64>| {
+            let rate = rate.filter(|rate| rate.is_finite() && *rate >= 0.0).unwrap_or(self.prior_rate_per_s);
+            self.prediction(windows, horizon, blank.clone().with_rate(rate), &families, &drivers)
+        };
+        Some(priors.iter().map(of_prior).collect())
+    }
+
+    fn prediction(
+        &self,
+        windows: &Windows,
+        horizon: Duration,
+        prior: Curve,
+        families: &BTreeMap<Family, Curve>,
+        drivers: &[Driver],
+    ) -> Prediction {
+        let h_s = horizon.as_secs_f64();
+        let of_prior = prior.hazard_at(h_s);
+        let mut curve = prior;
         for family in families.values() {
             curve.add(family);
         }
-        let drivers = drivers(&opinions, &families, horizon);
-        let h_s = horizon.as_secs_f64();
-        let rests_on_passage = curve.hazard_at(h_s) > 2.0 * prior.hazard_at(h_s);
-        let anomalies = anomalies(windows);
+        let rests_on_passage = curve.hazard_at(h_s) > 2.0 * of_prior && !drivers.is_empty();
         let probability = curve.probability_within(horizon);
-        Some(Prediction {
+        Prediction {
             cell: windows.cell.clone(),
             at: windows.at,
             horizon,
             probability,
             time_to_failure: curve.time_to_failure(),
             health: HealthScore::from_failure(probability),
-            anomaly: anomalies.first().map_or(0.0, |a| a.z.abs()),
-            anomalies: anomalies.into_iter().filter(|a| a.z.abs() >= NAMED_FROM_Z).collect(),
-            basis: if rests_on_passage && !drivers.is_empty() { Basis::FirstPassage } else { Basis::Prior },
-            drivers,
+            anomaly: 0.0,
+            anomalies: Vec::new(),
+            basis: if rests_on_passage { Basis::FirstPassage } else { Basis::Prior },
+            drivers: drivers.to_vec(),
             curve: curve.points(),
-        })
+        }
+    }
+
+    /// The hazard of one metric, if it has a limit whose crossing is a failure, enough fresh samples, and anything to say.
+    fn opinion<'a>(&self, metric: &'a MetricWindow, blank: &Curve) -> Option<Opinion<'a>> {
+        let limit = metric.limit.filter(|l| l.is_finite())?;
+        if metric.kind != MetricKind::Exhaustible {
+            return None;
+        }
+        let (age, _) = metric.latest()?;
+        if age > self.max_gap_steps {
+            return None;
+        }
+        let newest = Newest::of(metric);
+        let course = Course::new(newest.samples(), limit)?;
+        if course.is_negligible(limit, blank.reach_s()) {
+            return None;
+        }
+        let mixture = course.mixture();
+        let teeth = if mixture.trends.is_empty() { None } else { course.teeth() };
+        let parts = Parts::of(&mixture, limit, self.doubt, teeth);
+        let curve = blank.clone().with_probabilities(|t| parts.probability_within(t));
+        let trend = mixture.trends.iter().copied().find(|t| t.drift > 0.0 && t.weight > 0.3);
+        Some(Opinion { metric, curve, level: trend.map_or(mixture.level, |t| t.level), trend })
     }
 }
 
-impl DayZero {
-    /// The hazard of one metric, if it has a limit whose crossing is a failure and enough fresh samples.
-    fn opinion<'a>(&self, metric: &'a MetricWindow, horizon: Duration) -> Option<Opinion<'a>> {
-        let limit = metric.limit.filter(|l| l.is_finite())?;
-        let (age, _) = metric.latest()?;
-        if metric.kind != MetricKind::Exhaustible || age > self.max_gap_steps {
-            return None;
+/// The newest samples of a metric that are no gaps, in seconds before its end, oldest first: as many as matter.
+struct Newest {
+    samples: [(f64, f64); LONGEST],
+    begin: usize,
+}
+
+impl Newest {
+    fn of(metric: &MetricWindow) -> Self {
+        let mut newest = Self { samples: [(0.0, 0.0); LONGEST], begin: LONGEST };
+        let end = metric.samples.last().map_or(0, |s| s.at.unix_ms());
+        for sample in metric.samples.iter().rev() {
+            let Some(value) = sample.value.filter(|v| v.is_finite()) else { continue };
+            let Some(place) = newest.begin.checked_sub(1) else { break };
+            let age_s = end.saturating_sub(sample.at.unix_ms()) as f64 / 1_000.0;
+            newest.samples[place] = (-age_s, value);
+            newest.begin = place;
         }
-        let end = metric.samples.last()?.at;
-        let samples: Vec<(f64, f64)> = metric
-            .samples
-            .iter()
-            .filter_map(|s| s.value.filter(|v| v.is_finite()).map(|v| (-end.since(s.at).as_secs_f64(), v)))
-            .collect();
-        let mixture = trend::estimate(&samples, limit)?;
-        let parts = Parts::of(&mixture, limit, self.doubt);
-        let curve = Curve::new(horizon).with_probabilities(|t| parts.probability_within(t));
-        let trend = mixture.trends.iter().copied().find(|t| t.drift > 0.0 && t.weight > 0.3);
-        Some(Opinion { metric, curve, level: trend.map_or(mixture.level, |t| t.level), trend })
+        newest
+    }
+
+    fn samples(&self) -> &[(f64, f64)] {
+        &self.samples[self.begin..]
     }
 }
 
@@ -143,15 +273,17 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(mixture: &TrendMixture, limit: f64, doubt: f64) -> Self {
+    fn of(mixture: &TrendMixture, limit: f64, doubt: f64, teeth: Option<Teeth>) -> Self {
         let mut parts = Vec::new();
         let mut still = 1.0;
         for trend in &mixture.trends {
             still -= trend.weight;
-            for node in 0..DRIFT_NODES {
-                let z = quantile((node as f64 + 0.5) / DRIFT_NODES as f64);
+            // A tooth of a sawtooth most likely ends where those before it did, short of the limit: it counts for nothing then.
+            let tooth = teeth.filter(|_| trend.drift > 0.0);
+            let weight = trend.weight * tooth.map_or(1.0, |teeth| teeth.goes_beyond(trend.level));
+            for z in DRIFT_NODES {
                 parts.push(Part {
-                    weight: trend.weight / DRIFT_NODES as f64,
+                    weight: weight / DRIFT_NODES.len() as f64,
                     distance: limit - trend.level,
                     drift: trend.drift + z * trend.standard_error,
                     variance: trend.variance,
@@ -263,4 +395,17 @@ fn anomalies(windows: &Windows) -> Vec<Anomaly> {
         .collect();
     found.sort_by(|a, b| b.z.abs().total_cmp(&a.z.abs()));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::normal::quantile;
+
+    #[test]
+    fn the_nodes_are_the_midpoints_of_equal_slices() {
+        for (n, node) in DRIFT_NODES.iter().enumerate() {
+            assert!((quantile((n as f64 + 0.5) / DRIFT_NODES.len() as f64) - node).abs() < 1e-9);
+        }
+    }
 }

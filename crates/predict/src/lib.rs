@@ -15,6 +15,7 @@ mod curve;
 mod day_zero;
 pub mod detect;
 pub mod first_passage;
+mod fleet;
 pub mod forecast;
 pub mod learned;
 mod limits;
@@ -23,6 +24,7 @@ mod trend;
 
 pub use anomaly::robust_z;
 pub use curve::Curve;
-pub use day_zero::{DayZero, Predictor};
+pub use day_zero::{DayZero, Known, Predictor, Unusual};
+pub use fleet::{Fleet, Hazards, Place};
 pub use limits::{LearnedLimits, NewLimit};
 pub use trend::{Trend, TrendMixture, estimate};

@@ -1,6 +1,8 @@
 //! The standard normal distribution, as far as it is needed here.
 
-use statrs::function::erf::{erf_inv, erfc};
+#[cfg(test)]
+use statrs::function::erf::erf_inv;
+use statrs::function::erf::erfc;
 
 /// Φ(x).
 pub(crate) fn cdf(x: f64) -> f64 {
@@ -18,6 +20,7 @@ pub(crate) fn ln_cdf(x: f64) -> f64 {
 }
 
 /// The quantile function; `p` strictly between 0 and 1.
+#[cfg(test)]
 pub(crate) fn quantile(p: f64) -> f64 {
     std::f64::consts::SQRT_2 * erf_inv(2.0 * p - 1.0)
 }

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use forefend_domain::{Basis, Family, MetricKind, MetricName, MetricWindow, Prediction, Windows};
-use forefend_predict::{DayZero, Predictor};
+use forefend_predict::{DayZero, Known, Predictor, Unusual};
 use proptest::prelude::*;
 use support::{HORIZON, memory, metric, predict, prior, probability, windows};
 
@@ -296,4 +296,21 @@ fn where_none_climbs_none_is_named() {
     let prediction = predict(&windows(all_but_one_quiet(WATCHED.len())));
     assert!(prediction.drivers.is_empty(), "{:?}", prediction.drivers);
     assert!(prediction.probability.get() < 0.01);
+}
+
+#[test]
+fn no_prior_and_nothing_unusual_makes_a_failure_likely_or_moves_anything() {
+    // Whatever a cell's class and zone have suffered: the largest prior that is ever given, and all metrics unusual.
+    let quiet = windows(all_but_one_quiet(WATCHED.len()));
+    let metric = MetricName::new("orders_waiting");
+    let unusual = Unusual { score: 99.0, metrics: vec![forefend_domain::Anomaly { metric, z: 99.0 }] };
+    let known = Known { prior_rate_per_s: Some(0.05 / HORIZON.as_secs_f64()), unusual: Some(unusual) };
+    let said = DayZero::default().predict_knowing(&quiet, HORIZON, &known).unwrap();
+    assert_eq!(said.basis, Basis::Prior);
+    assert!(said.probability.get() < 0.05, "{:?}", said.probability);
+    assert_eq!((said.anomaly, said.anomalies.len()), (99.0, 1));
+    // Nor does it hide a metric that runs into its limit.
+    let leak: Vec<f64> = (0..60).map(|i| 60.0 + 0.5 * f64::from(i)).collect();
+    let said = DayZero::default().predict_knowing(&windows([memory(&leak)]), HORIZON, &known).unwrap();
+    assert_eq!(said.basis, Basis::FirstPassage);
 }

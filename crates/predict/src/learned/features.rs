@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forefend_domain::{Family, MetricName, MetricWindow, Prediction, Windows};
 
-use crate::{DayZero, Predictor, anomaly::robust_z};
+use crate::{DayZero, anomaly::robust_z};
 
 /// What is measured of one metric; the extremes over the metrics of a family become features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,8 @@ impl Row {
 /// The features of one cell. `None` when nothing at all was measured.
 #[must_use]
 pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
-    Some(features_beside(windows, horizon, &DayZero::default().predict(windows, horizon)?))
+    let first_day = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+    Some(features_beside(windows, horizon, &first_day))
 }
 
 /// The measures of one metric, in the order of [`MEASURES`].
@@ -157,25 +158,29 @@ pub(super) fn features_beside(windows: &Windows, horizon: Duration, first_day: &
     let step_s = windows.step.as_secs_f64().max(1e-3);
     let horizon_steps = horizon.as_secs_f64() / step_s;
     let mut row = Row::default();
-    let measured: Vec<(&MetricWindow, Measured)> =
-        windows.metrics.values().map(|metric| (metric, measure(metric, horizon_steps))).collect();
-    for (family, _) in FAMILIES {
-        for (i, (_, both, _)) in MEASURES.iter().enumerate() {
-            let of_family = || measured.iter().filter(|(metric, _)| metric.family == family);
-            let known = || of_family().map(|(metric, m)| (m[i], &metric.name)).filter(|(v, _)| !v.is_nan());
-            row.push(known().max_by(|a, b| a.0.total_cmp(&b.0)));
+    let mut values = Vec::new();
+    let mut families: [Extremes<'_>; FAMILIES.len()] = [const { Extremes::NONE }; FAMILIES.len()];
+    let mut nearest: Option<(f64, &MetricName, Measured)> = None;
+    for metric in windows.metrics.values() {
+        let measured = measure(metric, horizon_steps, &mut values);
+        if let Some(at) = FAMILIES.iter().position(|(family, _)| *family == metric.family) {
+            families[at].add(&metric.name, &measured);
+        }
+        let near = nearness(&measured);
+        if !near.is_nan() && nearest.as_ref().is_none_or(|(nearest, ..)| near >= *nearest) {
+            nearest = Some((near, &metric.name, measured));
+        }
+    }
+    for extremes in families {
+        for ((_, both, _), (low, high)) in MEASURES.iter().zip(extremes.0) {
+            row.push(high);
             if *both {
-                row.push(known().min_by(|a, b| a.0.total_cmp(&b.0)));
+                row.push(low);
             }
         }
     }
-    let nearest = measured
-        .iter()
-        .map(|(metric, m)| (nearness(m), metric, m))
-        .filter(|(near, ..)| !near.is_nan())
-        .max_by(|a, b| a.0.total_cmp(&b.0));
     for i in 0..MEASURES.len() {
-        row.push(nearest.map(|(_, metric, m)| (m[i], &metric.name)).filter(|(v, _)| !v.is_nan()));
+        row.push(nearest.as_ref().map(|(_, name, m)| (m[i], *name)).filter(|(v, _)| !v.is_nan()));
     }
     let p = first_day.probability.get().clamp(1e-9, 1.0 - 1e-9);
     row.values.push((p / (1.0 - p)).ln() as f32);
@@ -194,28 +199,34 @@ fn nearness(measured: &Measured) -> f64 {
     (HASTY * pace(Past::Steps8)).max(pace(Past::Steps16)).max(pace(Past::Steps32))
 }
 
-fn measure(metric: &MetricWindow, horizon_steps: f64) -> Measured {
-    let samples: Vec<(f64, f64)> = metric
-        .samples
-        .iter()
-        .enumerate()
-        .filter_map(|(i, s)| s.value.filter(|v| v.is_finite()).map(|v| (i as f64, v)))
-        .collect();
-    if samples.len() < LEAST {
-        return [f64::NAN; MEASURES.len()];
+/// A value, and of which metric it was measured.
+type Found<'a> = Option<(f64, &'a MetricName)>;
+
+/// The lowest and the highest of each measure over a family; of equal ones the first and the last.
+struct Extremes<'a>([(Found<'a>, Found<'a>); MEASURES.len()]);
+
+impl<'a> Extremes<'a> {
+    const NONE: Self = Self([(None, None); MEASURES.len()]);
+
+    fn add(&mut self, name: &'a MetricName, measured: &Measured) {
+        for ((low, high), value) in self.0.iter_mut().zip(measured).filter(|(_, value)| !value.is_nan()) {
+            if low.is_none_or(|(lowest, _)| *value < lowest) {
+                *low = Some((*value, name));
+            }
+            if high.is_none_or(|(highest, _)| *value >= highest) {
+                *high = Some((*value, name));
+            }
+        }
     }
-    let values: Vec<f64> = samples.iter().map(|s| s.1).collect();
-    let (past, newest) = values.split_at(values.len() - LEAST);
-    let level = mean(&values[values.len() - LEVEL..]);
-    let lines = Past::ALL.map(|past| {
-        let begin = metric.samples.len().saturating_sub(past.steps()) as f64;
-        Line::through(&samples[samples.partition_point(|(at, _)| *at < begin)..])
-    });
-    let line = |past: Past| &lines[Past::ALL.iter().position(|p| *p == past).unwrap_or(0)];
+}
+
+fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> Measured {
+    let Some(told) = Told::of(metric, values) else { return [f64::NAN; MEASURES.len()] };
+    let level = told.level;
+    let line = |past: Past| told.lines[past as usize];
     let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
-    let unit = limit.map_or_else(|| spread(&values), f64::abs);
+    let unit = limit.map_or(told.spread, f64::abs);
     let share = |amount: f64| if unit > 0.0 { (amount / unit).clamp(-FAR, FAR) } else { 0.0 };
-    let earlier = &values[..values.len().saturating_sub(RECENT)];
     MEASURES.map(|(measure, ..)| match measure {
         Measure::Fill => limit.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
         Measure::Pace(past) => limit.map_or(f64::NAN, |limit| {
@@ -223,35 +234,109 @@ fn measure(metric: &MetricWindow, horizon_steps: f64) -> Measured {
             (line(past).slope * horizon_steps / left).clamp(-FAR, FAR)
         }),
         Measure::Climb(past) => line(past).t(),
-        Measure::Unlikeness => robust_z(&values).map_or(f64::NAN, |z| z.clamp(-FAR, FAR)),
-        Measure::Change => ratio(mean(newest), mean(past)),
-        Measure::Record => match earlier.iter().copied().reduce(f64::max) {
-            Some(highest) => share(level - highest),
-            None => f64::NAN,
-        },
-        Measure::Fall => share(largest_fall(&values)),
+        Measure::Unlikeness => robust_z(values).map_or(f64::NAN, |z| z.clamp(-FAR, FAR)),
+        Measure::Change => ratio(told.mean_newest, told.mean_past),
+        Measure::Record => share(level - told.highest_earlier),
+        Measure::Fall => share(told.largest_fall),
         Measure::Acceleration => {
             let gained = (line(Past::Steps8).slope - line(Past::Steps32).slope) * horizon_steps;
             share(gained)
         }
-        Measure::Roughness => ratio(scatter(newest), scatter(past)),
+        Measure::Roughness => ratio(told.scatter_newest, told.scatter_past),
     })
 }
 
-/// From the lowest to the highest value, or the mean if that is more.
-fn spread(values: &[f64]) -> f64 {
-    let (low, high) =
-        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
-    (high - low).max(mean(values).abs())
+/// What one walk back from the newest value tells of a metric.
+struct Told {
+    /// The mean of the newest three values.
+    level: f64,
+    /// Of the newest eight values, and of those before.
+    mean_newest: f64,
+    mean_past: f64,
+    /// The mean absolute step from value to value, among the newest and among those before.
+    scatter_newest: f64,
+    scatter_past: f64,
+    /// The highest value but for the newest six.
+    highest_earlier: f64,
+    /// The largest fall from a value to a later one.
+    largest_fall: f64,
+    /// From the lowest to the highest value, or the mean if that is more.
+    spread: f64,
+    /// In the order of [`Past::ALL`].
+    lines: [Line; 4],
 }
 
-/// The largest fall from a value to a later one.
-fn largest_fall(values: &[f64]) -> f64 {
-    let mut highest = f64::NEG_INFINITY;
-    values.iter().fold(0.0, |fall, v| {
-        highest = highest.max(*v);
-        f64::max(fall, highest - v)
-    })
+impl Told {
+    /// `values` is left holding those of the metric, oldest first. `None` where there are too few.
+    fn of(metric: &MetricWindow, values: &mut Vec<f64>) -> Option<Self> {
+        values.clear();
+        let mut told = Self {
+            level: 0.0,
+            mean_newest: f64::NAN,
+            mean_past: f64::NAN,
+            scatter_newest: f64::NAN,
+            scatter_past: f64::NAN,
+            highest_earlier: f64::NAN,
+            largest_fall: 0.0,
+            spread: 0.0,
+            lines: [Line::NONE; 4],
+        };
+        let mut sums = Sums::default();
+        let mut pasts = [None; 4];
+        let (mut lowest, mut highest, mut newest) = (f64::INFINITY, f64::NEG_INFINITY, f64::NAN);
+        // Of values and of absolute steps: those so far, and those when the newest were through.
+        let (mut sum, mut sum_newest, mut steps, mut steps_newest) = (0.0, 0.0, 0.0, 0.0);
+        for (back, sample) in metric.samples.iter().rev().enumerate() {
+            for (past, sums_then) in Past::ALL.into_iter().zip(&mut pasts) {
+                if back == past.steps() {
+                    *sums_then = Some(sums);
+                }
+            }
+            let Some(value) = sample.value.filter(|v| v.is_finite()) else { continue };
+            let known = values.len();
+            if known == 0 {
+                newest = value;
+            }
+            sums.add(-(back as f64), value - newest);
+            if known == LEAST {
+                (sum_newest, steps_newest) = (sum, steps);
+                // The step from the past to the newest belongs to neither.
+                steps = 0.0;
+            } else if let Some(later) = values.last() {
+                steps += (later - value).abs();
+            }
+            sum += value;
+            lowest = lowest.min(value);
+            highest = highest.max(value);
+            told.largest_fall = told.largest_fall.max(value - lowest);
+            if known >= RECENT {
+                // `max` passes over NaN.
+                told.highest_earlier = told.highest_earlier.max(value);
+            }
+            values.push(value);
+        }
+        let count = values.len();
+        if count < LEAST {
+            return None;
+        }
+        if count == LEAST {
+            (sum_newest, steps_newest) = (sum, steps);
+        }
+        told.mean_newest = sum_newest / LEAST as f64;
+        told.scatter_newest = steps_newest / (LEAST - 1) as f64;
+        let past = count - LEAST;
+        if past > 0 {
+            told.mean_past = (sum - sum_newest) / past as f64;
+        }
+        if past > 1 {
+            told.scatter_past = steps / (past - 1) as f64;
+        }
+        told.level = values[..LEVEL].iter().sum::<f64>() / LEVEL as f64;
+        told.spread = (highest - lowest).max((sum / count as f64).abs());
+        told.lines = pasts.map(|past| past.unwrap_or(sums).line(newest));
+        values.reverse();
+        Some(told)
+    }
 }
 
 /// The logarithm of how much larger `now` is than `before`; NaN where there is nothing to compare, 0 where both are nothing.
@@ -263,42 +348,55 @@ fn ratio(now: f64, before: f64) -> f64 {
     ((now.abs() + scale) / (before.abs() + scale)).ln()
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+/// Sums of points that count from the newest, so that little cancels.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    n: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+    yy: f64,
 }
 
-/// The mean absolute step from value to value.
-fn scatter(values: &[f64]) -> f64 {
-    let steps = values.len().saturating_sub(1);
-    if steps == 0 {
-        return f64::NAN;
+impl Sums {
+    fn add(&mut self, x: f64, y: f64) {
+        self.n += 1.0;
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+        self.yy += y * y;
     }
-    values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).sum::<f64>() / steps as f64
+
+    /// The line by least squares, of values around `level`.
+    fn line(&self, level: f64) -> Line {
+        if self.n < 3.0 {
+            return Line::NONE;
+        }
+        let n = self.n;
+        let sxx = self.xx - self.x * self.x / n;
+        let sxy = self.xy - self.x * self.y / n;
+        let syy = self.yy - self.y * self.y / n;
+        let slope = if sxx > 0.0 { sxy / sxx } else { 0.0 };
+        let rest = (syy - slope * sxy).max(0.0);
+        let variance = rest / (n - 2.0).max(1.0) / sxx.max(1e-12);
+        // What is finer than a millionth of the level is rounding.
+        let floor = ((level + self.y / n).abs() * 1e-6 / n).max(1e-15);
+        Line { slope, standard_error: variance.sqrt().max(floor) }
+    }
 }
 
-/// A straight line by least squares.
+/// A straight line through points.
+#[derive(Debug, Clone, Copy)]
 struct Line {
     slope: f64,
     standard_error: f64,
 }
 
 impl Line {
-    fn through(points: &[(f64, f64)]) -> Self {
-        if points.len() < 3 {
-            return Self { slope: f64::NAN, standard_error: 1.0 };
-        }
-        let n = points.len() as f64;
-        let (mx, my) =
-            (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
-        let sxx: f64 = points.iter().map(|p| (p.0 - mx).powi(2)).sum();
-        let sxy: f64 = points.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum();
-        let slope = if sxx > 0.0 { sxy / sxx } else { 0.0 };
-        let rest: f64 = points.iter().map(|p| (p.1 - my - slope * (p.0 - mx)).powi(2)).sum();
-        let variance = rest / (n - 2.0).max(1.0) / sxx.max(1e-12);
-        // What is finer than a millionth of the level is rounding.
-        let floor = (my.abs() * 1e-6 / n).max(1e-15);
-        Self { slope, standard_error: variance.sqrt().max(floor) }
-    }
+    /// Of too few points.
+    const NONE: Self = Self { slope: f64::NAN, standard_error: 1.0 };
 
     /// NaN where there were too few points.
     fn t(&self) -> f64 {

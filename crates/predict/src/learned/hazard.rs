@@ -45,6 +45,22 @@ impl Scorer {
         }
     }
 
+    /// The log odds of each of so many intervals; the row has place for [`Self::time_columns`] at its end.
+    fn log_odds_of_all(&self, row: &mut [f32], intervals: usize) -> Vec<f64> {
+        match self {
+            Self::Trees(trees) => trees.scores_by_last(row, intervals),
+            Self::Linear(linear) => {
+                let at = row.len().saturating_sub(self.time_columns(intervals));
+                (0..intervals)
+                    .map(|interval| {
+                        self.write_time(interval, &mut row[at..]);
+                        linear.score(row)
+                    })
+                    .collect()
+            }
+        }
+    }
+
     /// Parts of the log odds by feature, which with the returned base add up to them.
     pub fn contributions(&self, row: &[f32], parts: &mut [f64]) -> f64 {
         match self {
@@ -155,10 +171,11 @@ impl Hazard {
         columns.resize(at + self.scorer.time_columns(self.edges.len()), 0.0);
         let mut survival = 1.0;
         let mut failed = 0.0f64;
-        (0..self.edges.len())
-            .map(|interval| {
-                self.scorer.write_time(interval, &mut columns[at..]);
-                survival *= 1.0 - logistic(self.scorer.log_odds(&columns));
+        let log_odds = self.scorer.log_odds_of_all(&mut columns, self.edges.len());
+        log_odds
+            .into_iter()
+            .map(|log_odds| {
+                survival *= 1.0 - logistic(log_odds);
                 // Calibration is monotone, up to rounding.
                 failed = self.calibration.apply(1.0 - survival).max(failed);
                 failed

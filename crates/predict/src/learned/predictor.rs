@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Hazard,
-    features::{features, features_beside},
+    features::{Row, features, features_beside},
 };
-use crate::{Curve, DayZero, Predictor};
+use crate::{Curve, DayZero, Known, Predictor, Unusual};
 
 /// A driver below this share is not worth a line.
 const LEAST_CONTRIBUTION: f64 = 0.01;
+
+/// A probability within the horizon below which nobody asks what drives it, and most cells stay below it.
+const WORTH_EXPLAINING: f64 = 0.005;
 
 /// A model that learned from failures, over features that carry over between services.
 ///
@@ -25,17 +28,55 @@ pub struct Learned {
 
 impl Predictor for Learned {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
-        let first_day = DayZero::default().predict(windows, horizon)?;
+        self.predict_knowing(windows, horizon, &Known::default())
+    }
+
+    fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
+        // How many failures are to be expected was learned too: no other prior is put in its place.
+        let first_day = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+        let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
+        let known = Known { unusual: Some(unusual), ..Known::default() };
+        self.beside(windows, horizon, &first_day).map(|prediction| known.told(prediction))
+    }
+}
+
+impl Learned {
+    /// The prediction where that of the first day, for the same horizon and any cell's prior, is there already. Its anomalies are
+    /// those of the first day.
+    pub(super) fn beside(
+        &self,
+        windows: &Windows,
+        horizon: Duration,
+        first_day: &Prediction,
+    ) -> Option<Prediction> {
         // Features look as far ahead as they did in training, whatever is asked for.
         let own = self.hazard.reach();
         let row = if own == horizon {
-            features_beside(windows, horizon, &first_day)
+            features_beside(windows, horizon, first_day)
         } else {
             features(windows, own)?
         };
         let cumulative = self.hazard.cumulative(&row.values);
         let curve = Curve::new(horizon).with_probabilities(|t| self.hazard.within(&cumulative, t));
         let probability = curve.probability_within(horizon);
+        let drivers = if probability.get() >= WORTH_EXPLAINING {
+            self.explained(&row, windows, first_day)
+        } else {
+            Vec::new()
+        };
+        Some(Prediction {
+            probability,
+            time_to_failure: curve.time_to_failure(),
+            health: HealthScore::from_failure(probability),
+            basis: Basis::Calibrated,
+            drivers,
+            curve: curve.points(),
+            ..first_day.clone()
+        })
+    }
+
+    /// The metrics behind a prediction, largest share first; the shares add up to 1.
+    fn explained(&self, row: &Row, windows: &Windows, first_day: &Prediction) -> Vec<Driver> {
         let mut parts: BTreeMap<&MetricName, f64> = BTreeMap::new();
         let sources: BTreeMap<&str, &MetricName> = self
             .hazard
@@ -66,15 +107,7 @@ impl Predictor for Learned {
         drivers.iter_mut().for_each(|d| d.contribution /= named);
         drivers
             .sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then_with(|| a.metric.cmp(&b.metric)));
-        Some(Prediction {
-            probability,
-            time_to_failure: curve.time_to_failure(),
-            health: HealthScore::from_failure(probability),
-            basis: Basis::Calibrated,
-            drivers,
-            curve: curve.points(),
-            ..first_day
-        })
+        drivers
     }
 }
 

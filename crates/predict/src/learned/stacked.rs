@@ -4,7 +4,7 @@ use forefend_domain::{Driver, HealthScore, MetricName, Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
 use super::Learned;
-use crate::{Curve, DayZero, Predictor};
+use crate::{Curve, DayZero, Known, Predictor, Unusual};
 
 /// What was learned and what the model of the first day says, on one curve: at every time the log odds of both are averaged (a logarithmic
 /// opinion pool; Genest & Zidek, Statistical Science 1, 1986, <https://doi.org/10.1214/ss/1177013825>).
@@ -20,9 +20,18 @@ pub struct Stacked {
 
 impl Predictor for Stacked {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
-        let learned = self.learned.predict(windows, horizon)?;
-        let first_day = DayZero::default().predict(windows, horizon)?;
-        Some(Self::pool(self.share, learned, &first_day, horizon))
+        self.predict_knowing(windows, horizon, &Known::default())
+    }
+
+    fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
+        // The prior of the cell counts once: in the model of the first day. What was learned has its own.
+        let mut first_days =
+            DayZero::default().foreseen(windows, horizon, &[None, known.prior_rate_per_s])?.into_iter();
+        let (of_any, of_this) = (first_days.next()?, first_days.next()?);
+        let learned = self.learned.beside(windows, horizon, &of_any)?;
+        let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
+        let known = Known { unusual: Some(unusual), ..Known::default() };
+        Some(known.told(Self::pool(self.share, learned, &of_this, horizon)))
     }
 }
 

@@ -37,7 +37,8 @@ pub enum Node {
         left: u32,
         /// Index of the node for greater values.
         right: u32,
-        /// Where an unknown value goes.
+        /// On which side rows with an unknown value were in training. It is not asked when the model is served: there, an unknown
+        /// value ends the way, and the answer is `expected`.
         unknown_left: bool,
         /// Mean of the leaves below, each weighted by the training rows that reach it: the answer without this question.
         expected: f32,
@@ -108,12 +109,41 @@ impl Tree {
         f64::from(node.expected())
     }
 
-    /// The feature that a node asks for and the node that comes next; nothing at a leaf.
+    /// The feature that a node asks for and the node that comes next; nothing at a leaf, and nothing where the feature is not
+    /// known: the answer is then what is expected here.
     fn next(&self, node: &Node, features: &[f32]) -> Option<(u32, &Node)> {
-        let Node::Split { feature, threshold, left, right, unknown_left, .. } = node else { return None };
-        let value = features.get(*feature as usize).copied().unwrap_or(f32::NAN);
-        let goes_left = if value.is_nan() { *unknown_left } else { value <= *threshold };
-        Some((*feature, &self.nodes[if goes_left { *left } else { *right } as usize]))
+        let Node::Split { feature, threshold, left, right, .. } = node else { return None };
+        let value = features.get(*feature as usize).copied().filter(|value| !value.is_nan())?;
+        Some((*feature, &self.nodes[if value <= *threshold { *left } else { *right } as usize]))
+    }
+
+    /// Adds the value for each number `0, 1, …` of the last feature to its place in `sums`; the rest of the row is the same.
+    fn add_for_each(&self, features: &[f32], last: u32, sums: &mut [f64]) {
+        // Ways that part where a node asks for the last feature, each with the numbers that go there.
+        let mut ways = vec![(0usize, 0usize, sums.len())];
+        while let Some((mut at, mut from, to)) = ways.pop() {
+            loop {
+                let node = &self.nodes[at];
+                let Node::Split { feature, threshold, left, right, .. } = node else { break };
+                if *feature == last {
+                    // Numbers up to the threshold go left.
+                    let parting = (from..to).take_while(|n| *n as f32 <= *threshold).count() + from;
+                    if from < parting && parting < to {
+                        ways.push((*left as usize, from, parting));
+                    }
+                    (at, from) =
+                        if parting < to { (*right as usize, parting) } else { (*left as usize, from) };
+                    continue;
+                }
+                let value = features.get(*feature as usize).copied().unwrap_or(f32::NAN);
+                if value.is_nan() {
+                    break;
+                }
+                at = if value <= *threshold { *left } else { *right } as usize;
+            }
+            let value = f64::from(self.nodes[at].expected());
+            sums[from..to].iter_mut().for_each(|sum| *sum += value);
+        }
     }
 }
 
@@ -160,6 +190,18 @@ impl Trees {
     #[must_use]
     pub fn score(&self, features: &[f32]) -> f64 {
         self.trees.iter().fold(self.base(), |score, tree| score + tree.value(features))
+    }
+
+    /// The score for each number `0, 1, … count − 1` of the last feature, whatever the row has there: what [`Self::score`] gives, but
+    /// each tree is walked once, but for ways that part at that feature.
+    #[must_use]
+    pub fn scores_by_last(&self, features: &[f32], count: usize) -> Vec<f64> {
+        let mut sums = vec![self.base(); count];
+        let last = self.feature_count.saturating_sub(1);
+        for tree in &self.trees {
+            tree.add_for_each(features, last, &mut sums);
+        }
+        sums
     }
 
     /// Shares the score out: `out[i]` becomes the part of feature `i`, and the return value is the score expected of any row. Both
@@ -263,7 +305,7 @@ mod tests {
 
     const FEATURES: u32 = 4;
 
-    /// Above 2.0 (feature 0) the answer is 3, else it is −1; unknown counts as above. A quarter of the rows were above.
+    /// Above 2.0 (feature 0) the answer is 3, else it is −1. A quarter of the rows were above.
     fn stump() -> Tree {
         let root =
             Node::Split { feature: 0, threshold: 2.0, left: 1, right: 2, unknown_left: false, expected: 0.0 };
@@ -273,7 +315,8 @@ mod tests {
     /// Splits leaves, chosen by number, until the list of questions is used up.
     fn any_tree() -> impl Strategy<Value = Tree> {
         let number = || -1e6f32..1e6;
-        let question = (any::<u16>(), 0..FEATURES, number(), any::<bool>(), number(), number());
+        let threshold = prop_oneof![number(), -1f32..12.0];
+        let question = (any::<u16>(), 0..FEATURES, threshold, any::<bool>(), number(), number());
         prop::collection::vec(question, 0..12).prop_map(|questions| {
             let mut nodes = vec![Node::Leaf { value: 0.5 }];
             for (pick, feature, threshold, unknown_left, low, high) in questions {
@@ -295,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn values_up_to_the_threshold_go_left_and_unknown_ones_where_the_split_says() {
+    fn values_up_to_the_threshold_go_left_and_unknown_ones_nowhere() {
         let trees = Trees::new(1, 0.5, vec![stump(), stump()]).unwrap();
         assert_eq!(trees.score(&[2.0]), -1.5);
         assert_eq!(trees.score(&[2.1]), 6.5);
-        assert_eq!(trees.score(&[f32::NAN]), 6.5);
-        assert_eq!(trees.score(&[]), 6.5, "a row that is too short lacks what it lacks");
+        assert_eq!(trees.score(&[f32::NAN]), 0.5, "what is expected of any row");
+        assert_eq!(trees.score(&[]), 0.5, "a row that is too short lacks what it lacks");
         assert_eq!(trees.score(&[f32::NEG_INFINITY]), -1.5);
     }
 
@@ -350,6 +393,20 @@ mod tests {
             let base = trees.contributions(&features, &mut parts);
             let sum: f64 = base + parts.iter().sum::<f64>();
             prop_assert!((sum - score).abs() < 1e-9, "{sum} is not {score}");
+        }
+
+        #[test]
+        fn all_numbers_of_the_last_feature_at_once_are_as_one_by_one(
+            trees in any_trees(),
+            mut features in prop::collection::vec(prop_oneof![-1e6f32..1e6, Just(f32::NAN)], 4),
+            count in 0usize..12,
+        ) {
+            let scores = trees.scores_by_last(&features, count);
+            prop_assert_eq!(scores.len(), count);
+            for (number, score) in scores.into_iter().enumerate() {
+                features[3] = number as f32;
+                prop_assert_eq!(score, trees.score(&features));
+            }
         }
 
         #[test]
