@@ -8,8 +8,7 @@ use forefend_decide::{
     invariants::{self, Case},
 };
 use forefend_domain::{
-    CellId, Effect, EntryKind, Plan, Prediction, ServiceId, ServiceView, ServiceWeights, Timestamp, Windows,
-    World,
+    CellId, Effect, EntryKind, Plan, Prediction, ServiceId, ServiceView, ServiceWeights, Timestamp, World,
     ports::{
         CellCommand, CellDriver, CellObservation, Clock, DataGate, DataPlane, DataPlaneReport, Store,
         TelemetrySource,
@@ -20,7 +19,7 @@ use forefend_predict::Predictor;
 use crate::{
     OperatorCommand, OperatorRefusal, Snapshot, Topology,
     entries::{concerns, decisions_by_service, note_lead_times, remember_where},
-    limits::LimitKeeper,
+    foresee::{Foreseen, Foresight},
     observe::{Observer, Told},
     persisted::Persisted,
     request::{self, Asked},
@@ -74,7 +73,7 @@ pub struct Controller<P> {
     /// Entries that wait for the next commit: refusals of effects, and what the engine did.
     pending: Vec<(Option<ServiceId>, EntryKind)>,
     tick: u64,
-    limits: LimitKeeper,
+    foresight: Foresight,
 }
 
 /// Entries that wait for a store that refuses are bounded; the oldest go, and that is said.
@@ -95,8 +94,10 @@ impl<P: Predictor> Controller<P> {
             Some(bytes) => Persisted::from_bytes(&bytes).map_err(ControllerError::Memory)?,
             None => Persisted::default(),
         };
+        let foresight = Foresight::new(&kept);
         Ok(Self {
             predictor,
+            foresight,
             guards: Guards::ALL,
             topology,
             observer: Observer::new(probe.0, probe.1),
@@ -105,7 +106,6 @@ impl<P: Predictor> Controller<P> {
             router: Router::default(),
             pending: vec![(None, EntryKind::Engine { what: "started".to_owned() })],
             tick: 0,
-            limits: LimitKeeper::default(),
         })
     }
 
@@ -244,8 +244,6 @@ impl<P: Predictor> Controller<P> {
         report: Option<&DataPlaneReport>,
         ports: &mut Ports<'_>,
     ) -> (World, BTreeMap<CellId, Prediction>) {
-        let mut windows: BTreeMap<CellId, Windows> =
-            ports.telemetry.windows(now).into_iter().map(|w| (w.cell.clone(), w)).collect();
         let probes = ports.telemetry.probes();
         for observation in observations.values() {
             for (stage, took) in &observation.took {
@@ -255,26 +253,20 @@ impl<P: Predictor> Controller<P> {
         }
         let traffic = self.observer.take(now, &probes, report);
         let lead_times = self.kept.lead_times.clone();
-        let told = Told { now, observations, report, windows: &windows, lead_times: &lead_times };
+        let told = Told { now, observations, report, lead_times: &lead_times };
         let mut services = BTreeMap::new();
         for (id, spec) in &self.topology.services {
-            services.insert(id.clone(), self.observer.service(spec, &told, &traffic, ports.gate));
+            services.insert(id.clone(), self.observer.service(spec, &told, &traffic));
         }
         let known: BTreeSet<CellId> =
             services.values().flat_map(|s: &ServiceView| s.cells.keys().cloned()).collect();
         self.observer.keep_only(&known);
-        for (service, what) in self.limits.learn(&services, &mut windows, &mut self.kept.limits) {
+        self.foresight.keep_only(&known);
+        let mut foreseen = Foreseen::of(now, &mut services);
+        self.foresight.look(&self.predictor, &mut foreseen, ports.telemetry, ports.gate, &mut self.kept);
+        let (predictions, learned) = foreseen.done();
+        for (service, what) in learned {
             self.note(Some(service), EntryKind::Engine { what });
-        }
-        let mut predictions = BTreeMap::new();
-        for service in services.values() {
-            for cell in service.cells.keys() {
-                let predicted =
-                    windows.get(cell).and_then(|w| self.predictor.predict(w, service.service.policy.horizon));
-                if let Some(prediction) = predicted {
-                    predictions.insert(cell.clone(), prediction);
-                }
-            }
         }
         let world = World {
             now,
@@ -324,6 +316,7 @@ impl<P: Predictor> Controller<P> {
         let mut kept = self.kept.clone();
         note_lead_times(&kept.memory, decision, &mut kept.lead_times);
         kept.memory = decision.memory.clone();
+        kept.hazards = self.foresight.hazards();
         let over: Vec<CellId> = kept
             .approved
             .iter()

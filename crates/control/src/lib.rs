@@ -8,6 +8,7 @@
 
 mod controller;
 mod entries;
+mod foresee;
 mod life;
 mod limits;
 mod observe;

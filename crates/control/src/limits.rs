@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forefend_domain::{CellId, ObjectiveState, ServiceId, ServiceView, Windows};
+use forefend_domain::{CellId, CellView, ObjectiveState, ServiceId, Windows};
 use forefend_predict::{LearnedLimits, NewLimit};
 
 /// Remembers from whose failure it has learned already.
@@ -12,35 +12,29 @@ pub(crate) struct LimitKeeper {
 }
 
 impl LimitKeeper {
-    /// Learns from cells that are well and from those that have just failed, gives the windows the learned limits, and
-    /// tells which are new.
+    /// Learns from a cell that is well or has just failed, gives its windows the limits learned so far, and tells in words which are
+    /// new.
     pub(crate) fn learn(
         &mut self,
-        services: &BTreeMap<ServiceId, ServiceView>,
-        windows: &mut BTreeMap<CellId, Windows>,
+        view: &CellView,
+        windows: &mut Windows,
         learned: &mut BTreeMap<ServiceId, LearnedLimits>,
-    ) -> Vec<(ServiceId, String)> {
-        let mut told = Vec::new();
-        for (id, service) in services {
-            for (cell, view) in &service.cells {
-                let Some(seen) = windows.get_mut(cell) else { continue };
-                let limits = learned.entry(id.clone()).or_default();
-                let mut new = Vec::new();
-                match view.objective {
-                    ObjectiveState::Met { .. } => {
-                        self.failed.remove(cell);
-                        limits.well(seen);
-                    }
-                    ObjectiveState::Failed { .. } if self.failed.insert(cell.clone()) => {
-                        new = limits.failed(seen);
-                    }
-                    _ => {}
-                }
-                limits.apply(seen);
-                told.extend(new.into_iter().map(|limit| (id.clone(), words(&limit))));
+    ) -> Vec<String> {
+        let limits = learned.entry(view.cell.service.clone()).or_default();
+        let cell = &view.cell.id;
+        let mut new = Vec::new();
+        match view.objective {
+            ObjectiveState::Met { .. } => {
+                self.failed.remove(cell);
+                limits.well(windows);
             }
+            ObjectiveState::Failed { .. } if self.failed.insert(cell.clone()) => {
+                new = limits.failed(windows);
+            }
+            _ => {}
         }
-        told
+        limits.apply(windows);
+        new.iter().map(words).collect()
     }
 }
 

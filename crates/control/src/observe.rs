@@ -7,8 +7,8 @@ use std::{
 };
 
 use forefend_domain::{
-    Cell, CellHealth, CellId, CellView, LeadTimeProfile, LifeState, ObjectiveState, ServiceId, ServiceView,
-    ServiceWeights, Timestamp, TrafficView, Windows,
+    Cell, CellHealth, CellId, CellView, DataGateView, LeadTimeProfile, LifeState, ObjectiveState, Policy,
+    ServiceId, ServiceView, ServiceWeights, Timestamp, TrafficView, Windows,
     ports::{CellObservation, DataGate, DataPlaneReport, DriverStage, ProbeOutcome},
 };
 use forefend_telemetry::objective::{ObjectiveTracker, ProbeTiming, TrafficDelta};
@@ -36,7 +36,6 @@ pub(crate) struct Told<'a> {
     pub(crate) now: Timestamp,
     pub(crate) observations: &'a BTreeMap<CellId, CellObservation>,
     pub(crate) report: Option<&'a DataPlaneReport>,
-    pub(crate) windows: &'a BTreeMap<CellId, Windows>,
     pub(crate) lead_times: &'a BTreeMap<ServiceId, LeadTimeProfile>,
 }
 
@@ -82,13 +81,7 @@ impl Observer {
     }
 
     /// One service as seen now.
-    pub(crate) fn service(
-        &mut self,
-        spec: &ServiceSpec,
-        told: &Told<'_>,
-        traffic: &Traffic,
-        gate: &mut dyn DataGate,
-    ) -> ServiceView {
+    pub(crate) fn service(&mut self, spec: &ServiceSpec, told: &Told<'_>, traffic: &Traffic) -> ServiceView {
         let id = &spec.service.id;
         let effective = told
             .report
@@ -100,7 +93,7 @@ impl Observer {
         }
         let mut cells: BTreeMap<CellId, CellView> = known
             .into_values()
-            .map(|cell| (cell.id.clone(), self.cell(spec, cell, told, traffic, effective.as_ref(), gate)))
+            .map(|cell| (cell.id.clone(), self.cell(spec, cell, told, traffic, effective.as_ref())))
             .collect();
         fill_observed_shares(cells.values_mut().map(|c| &mut c.traffic));
         ServiceView {
@@ -119,7 +112,6 @@ impl Observer {
         told: &Told<'_>,
         traffic: &Traffic,
         effective: Option<&ServiceWeights>,
-        gate: &mut dyn DataGate,
     ) -> CellView {
         let id = &cell.id;
         let observed = told.observations.get(id);
@@ -139,7 +131,6 @@ impl Observer {
             },
         );
         self.lives.insert(id.clone(), life);
-        let windows = told.windows.get(id);
         let parked = matches!(stage, Some(DriverStage::Parked));
         if parked {
             // Frozen cells answer no probes, and that says nothing of how they do when thawed.
@@ -161,22 +152,34 @@ impl Observer {
             (Some(rate), Some(capacity)) if capacity.get() > 0.0 => Some(rate.get() / capacity.get()),
             _ => None,
         };
-        let by_cpu = windows.and_then(|w| recent_mean(w, CPU_METRIC));
         CellView {
             life,
             parked,
             health: reported.map_or(CellHealth::Unknown, |r| r.health),
             objective,
             traffic: seen,
-            telemetry_at: windows.and_then(newest),
-            utilisation: [by_rate, by_cpu].into_iter().flatten().reduce(f64::max),
+            telemetry_at: None,
+            utilisation: by_rate,
             capacity: None,
             passport,
-            data: gate.gate(&cell, &policy.data, windows),
+            data: DataGateView { open: false, lag: None, why: "not asked yet".to_owned() },
             used_at,
             cell,
         }
     }
+}
+
+/// What is seen of a cell through its windows; of one that has none too.
+pub(crate) fn complete(
+    view: &mut CellView,
+    policy: &Policy,
+    windows: Option<&Windows>,
+    gate: &mut dyn DataGate,
+) {
+    view.telemetry_at = windows.and_then(newest);
+    let by_cpu = windows.and_then(|w| recent_mean(w, CPU_METRIC));
+    view.utilisation = [view.utilisation, by_cpu].into_iter().flatten().reduce(f64::max);
+    view.data = gate.gate(&view.cell, &policy.data, windows);
 }
 
 /// When anything of the cell was last measured.

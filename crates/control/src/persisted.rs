@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forefend_decide::Memory;
 use forefend_domain::{CellId, LeadTimeProfile, ServiceId, ShiftRequest};
-use forefend_predict::LearnedLimits;
+use forefend_predict::{Hazards, LearnedLimits};
 use serde::{Deserialize, Serialize};
 
 /// The version of the layout below. A newer one is refused rather than half understood.
@@ -20,6 +20,9 @@ pub(crate) struct Persisted {
     /// By service: its cells run the same program.
     #[serde(default)]
     pub(crate) limits: BTreeMap<ServiceId, LearnedLimits>,
+    /// How often cells failed.
+    #[serde(default)]
+    pub(crate) hazards: Hazards,
 }
 
 impl Default for Persisted {
@@ -32,6 +35,7 @@ impl Default for Persisted {
             requested: BTreeMap::new(),
             lead_times: BTreeMap::new(),
             limits: BTreeMap::new(),
+            hazards: Hazards::default(),
         }
     }
 }

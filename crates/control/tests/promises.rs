@@ -257,7 +257,7 @@ fn an_approval_is_waited_for_and_counts_once() {
 #[test]
 fn a_limit_that_nobody_declared_is_learned_from_two_failures_and_outlives_the_engine() {
     let mut setup = at_home();
-    let limit_given = |snapshot: &forefend_control::Snapshot| snapshot.predictions["south"].anomaly;
+    let limit_given = |snapshot: &forefend_control::Snapshot| snapshot.predictions["south"].curve[0].0;
     setup.at_risk("north", 0.2);
     setup.ticks(40);
     for _ in 0..2 {

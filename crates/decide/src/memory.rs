@@ -21,10 +21,13 @@ impl Memory {
     /// The same with the shifts of one service only: what that service's plan is judged by.
     #[must_use]
     pub fn of_service(&self, service: &ServiceId) -> Self {
-        let mut memory = self.clone();
-        memory.shifts.retain(|_, shift| shift.service == *service);
-        memory.pre_tests.retain(|_, test| test.service == *service);
-        memory
+        let shifts = self.shifts.iter().filter(|(_, shift)| shift.service == *service);
+        let pre_tests = self.pre_tests.iter().filter(|(_, test)| test.service == *service);
+        Self {
+            shifts: shifts.map(|(cell, shift)| (cell.clone(), shift.clone())).collect(),
+            pre_tests: pre_tests.map(|(cell, test)| (cell.clone(), test.clone())).collect(),
+            ..Self::default()
+        }
     }
 
     /// Takes back what was decided for these cells: of them it is then remembered what was remembered `before`.

@@ -63,12 +63,12 @@ impl Predictor for AsTold {
             probability,
             time_to_failure: TimeToFailure { p10, p50: None, p90: None },
             health: HealthScore::from_failure(probability),
-            // So that tests see which limit it was given.
-            anomaly: metric.limit.unwrap_or(0.0),
+            anomaly: 0.0,
             anomalies: Vec::new(),
             drivers: Vec::new(),
             basis: Basis::Calibrated,
-            curve: Vec::new(),
+            // So that tests see which limit it was given.
+            curve: vec![(metric.limit.unwrap_or(0.0), 0.0)],
         })
     }
 }
