@@ -46,6 +46,9 @@ pub(super) struct TrainArguments {
     one_line: bool,
 }
 
+/// Looks at past failures that are kept to explain predictions by.
+const PAST_FAILURES: usize = 5_000;
+
 pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
     match learn(arguments) {
         Ok((id, stored, passed_on)) => {
@@ -87,6 +90,12 @@ fn learn(arguments: &TrainArguments) -> Result<(String, Stored, bool), Failure> 
         study.gate.least_events = study.least_events;
         study.gate.false_alarms_per_cell_week =
             f64::from(learning.false_alarms_per_1000_cell_weeks) / 1_000.0;
+    }
+    if let Some(config) = &config {
+        models::write_past(
+            &config.engine.state_dir,
+            &study.past_failures(&history, &outcomes, PAST_FAILURES),
+        )?;
     }
     let registry = Registry::open(&folder)?;
     let state = registry.state()?;

@@ -22,7 +22,7 @@ use forefend_learn::practice::{Registry, RegistryError, State, gate};
 use forefend_predict::learned::Model;
 use forefend_store::LedgerReader;
 use outcomes::append_incident;
-pub(crate) use outcomes::read_all as read_outcomes;
+pub(crate) use outcomes::{PAST_FAILURES, read_all as read_outcomes, write_past};
 use serving::Fate;
 pub(crate) use serving::Serving;
 use trainer::Trainer;

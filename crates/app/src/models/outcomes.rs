@@ -3,11 +3,31 @@ use std::{io::Write as _, path::Path};
 use forefend_chaos::label::{self, Source};
 use forefend_domain::{LedgerSeq, Timestamp};
 use forefend_learn::practice::{Away, Outcomes};
+use forefend_predict::learned::Episode;
 use forefend_store::LedgerReader;
 use forefend_telemetry::history::{Incident, IncidentSource, parse_incidents};
 
 /// Failures that operators told of.
 const OPERATORS: &str = "incidents.jsonl";
+
+/// How past failures looked before they came, one look a line, in the state directory.
+pub(crate) const PAST_FAILURES: &str = "past-failures.jsonl";
+
+/// Writes looks at past failures, in the place of those that are there. The engine reads them when it starts.
+///
+/// # Errors
+/// When they can't be written.
+pub(crate) fn write_past(state_dir: &Path, episodes: &[Episode]) -> std::io::Result<()> {
+    std::fs::create_dir_all(state_dir)?;
+    let (path, beside) = (state_dir.join(PAST_FAILURES), state_dir.join("past-failures.new"));
+    let mut text = String::new();
+    for episode in episodes {
+        text.push_str(&serde_json::to_string(episode).map_err(std::io::Error::other)?);
+        text.push('\n');
+    }
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, &path)
+}
 
 /// Entries of the ledger that are looked at, the newest.
 const ENTRIES: usize = 1_000_000;

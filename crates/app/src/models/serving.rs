@@ -3,7 +3,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 use forefend_control::Snapshot;
 use forefend_domain::{CellId, ObjectiveState, Prediction, ServiceId, Timestamp, Weight, Windows};
 use forefend_learn::practice::{Said, gate};
-use forefend_predict::{DayZero, Predictor, learned::Model};
+use forefend_predict::{DayZero, Known, Predictor, learned::Model};
 
 use super::{
     trials::{Role, Running},
@@ -26,12 +26,17 @@ struct Inner {
 
 impl Predictor for Serving {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
+        self.predict_knowing(windows, horizon, &Known::default())
+    }
+
+    fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
         let mut inner = self.0.borrow_mut();
         let inner = &mut *inner;
         if !inner.forecast {
-            return DayZero { forecast: false, ..DayZero::default() }.predict(windows, horizon);
+            return DayZero { forecast: false, ..DayZero::default() }
+                .predict_knowing(windows, horizon, known);
         }
-        let said = inner.champion.predict(windows, horizon)?;
+        let said = inner.champion.predict_knowing(windows, horizon, known)?;
         if let Some(service) = inner.askable.get(&windows.cell) {
             for running in inner.trials.iter_mut().filter(|r| r.trial.is_due(&windows.cell, windows.at)) {
                 let reach = running.trial.horizon();
@@ -39,9 +44,9 @@ impl Predictor for Serving {
                 let of_champion = if reach == horizon {
                     Some(said.probability)
                 } else {
-                    inner.champion.predict(windows, reach).map(|p| p.probability)
+                    inner.champion.predict_knowing(windows, reach, known).map(|p| p.probability)
                 };
-                let of_other = running.model.predict(windows, reach).map(|p| p.probability);
+                let of_other = running.model.predict_knowing(windows, reach, known).map(|p| p.probability);
                 if let (Some(champion), Some(other)) = (of_champion, of_other) {
                     let said = Said { champion: champion.get(), other: other.get() };
                     running.trial.note(&windows.cell, service, windows.at, said);

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use forefend_domain::Timestamp;
-use forefend_predict::learned::Model;
+use forefend_predict::learned::{Episode, Model};
 use forefend_telemetry::history::History;
 
 use super::{
-    Card, Fingerprint, Grid, Judged, Looks, Outcomes, Scores, Spread, Stored,
+    Card, Fingerprint, Grid, Judged, Landmark, Looks, Outcomes, Scores, Spread, Stored,
     gate::{self, Papers},
     judge,
     ladder::{self, LadderError},
@@ -104,6 +104,27 @@ impl Study {
             spread: Spread::of(&older.rows),
         };
         Ok(Stored { card, model: trained.model })
+    }
+
+    /// How past failures looked before they came, for who explains a prediction by what it resembles: the looks within a horizon before each, the newest
+    /// `most`.
+    #[must_use]
+    pub fn past_failures(&self, history: &History, outcomes: &Outcomes, most: usize) -> Vec<Episode> {
+        let grid = self.grid();
+        let mut marks = landmarks(history, outcomes, &grid);
+        marks.retain(|mark| mark.fails_within(self.horizon));
+        marks.sort_by_key(|mark| std::cmp::Reverse(mark.at));
+        marks.truncate(most);
+        let Looks { marks, rows } = look(history, marks, &grid);
+        let episode = |(mark, features): (Landmark, Vec<f32>)| Episode {
+            began: mark.at + Duration::from_secs_f64(mark.followed.time_s),
+            lead_s: mark.followed.time_s,
+            cell: mark.cell,
+            service: mark.service,
+            kind: mark.kind,
+            features,
+        };
+        marks.into_iter().zip(rows).map(episode).collect()
     }
 
     /// The older looks to learn from, the newer ones to judge by.

@@ -4,7 +4,7 @@ use forefend_domain::{Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
 use super::{Stacked, feature_names};
-use crate::{DayZero, Predictor};
+use crate::{DayZero, Known, Predictor};
 
 /// A model that can serve.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,9 +45,13 @@ impl Model {
 
 impl Predictor for Model {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
+        self.predict_knowing(windows, horizon, &Known::default())
+    }
+
+    fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
         match self {
-            Self::FirstDay => DayZero::default().predict(windows, horizon),
-            Self::Stacked(stacked) => stacked.predict(windows, horizon),
+            Self::FirstDay => DayZero::default().predict_knowing(windows, horizon, known),
+            Self::Stacked(stacked) => stacked.predict_knowing(windows, horizon, known),
         }
     }
 }
