@@ -1,8 +1,6 @@
 //! The standard normal distribution, as far as it is needed here.
 
-#[cfg(test)]
-use statrs::function::erf::erf_inv;
-use statrs::function::erf::erfc;
+use statrs::function::erf::{erf_inv, erfc};
 
 /// Φ(x).
 pub(crate) fn cdf(x: f64) -> f64 {
@@ -21,7 +19,7 @@ pub(crate) fn ln_cdf(x: f64) -> f64 {
 
 /// The quantile function; `p` strictly between 0 and 1.
 pub(crate) fn quantile(p: f64) -> f64 {
-    std::f64::consts::SQRT_2 * statrs::function::erf::erf_inv(2.0 * p - 1.0)
+    std::f64::consts::SQRT_2 * erf_inv(2.0 * p - 1.0)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 use forefend_predict::learned::{Episode, is_comparable};
 
 /// Written by training beside the ledger: an [`Episode`] as JSON a line.
-const FILE: &str = "past-failures.jsonl";
+use crate::models::PAST_FAILURES as FILE;
 
 /// More looks than this are not read: the newest stand last and would be worth more, but whoever has so many has enough.
 const MOST: usize = 50_000;
