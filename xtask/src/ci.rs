@@ -26,11 +26,6 @@ const NEEDED: &[Package] = &[
     },
     Package { programs: &["nft"], debian: "nftables", needed_for: "tests of faults in the network" },
     Package { programs: &["openssl"], debian: "openssl", needed_for: "tests of expired certificates" },
-    Package {
-        programs: &["prometheus"],
-        debian: "prometheus",
-        needed_for: "tests that read an existing Prometheus",
-    },
     Package { programs: &["pgrep"], debian: "procps", needed_for: "tests that look for processes" },
     Package {
         programs: &["chromium", "google-chrome"],
@@ -40,7 +35,7 @@ const NEEDED: &[Package] = &[
     Package {
         programs: &["prometheus"],
         debian: "prometheus",
-        needed_for: "tests with a Prometheus that writes what it scrapes",
+        needed_for: "tests with a Prometheus that is read, and one that writes what it scrapes",
     },
 ];
 
