@@ -169,6 +169,8 @@ fn a_model_is_trained_serves_and_is_taken_back() {
             .contains("operator saw it")
     );
 
+    the_engine_trains_on_what_it_has_recorded(&served);
+
     let ledger = contiguous(served.ledger());
     assert!(has_entry(&ledger, "engine", &["by the operating curve of the model that serves"]));
     for words in [
@@ -179,6 +181,20 @@ fn a_model_is_trained_serves_and_is_taken_back() {
     ] {
         assert!(has_entry(&ledger, "operator", &words), "the ledger lacks {words:?}");
     }
+}
+
+/// One failure teaches nothing yet; that is said, by the command and by the engine's own training.
+fn the_engine_trains_on_what_it_has_recorded(served: &Served) {
+    let (history, config) = (served.state_dir().join("history"), served.config.display().to_string());
+    let by_hand =
+        served.command(&["train", "--history", &history.display().to_string(), "--config", &config]);
+    let words = String::from_utf8_lossy(&by_hand.stderr).into_owned();
+    assert!(!by_hand.status.success() && words.contains("too few to learn from"), "{words}");
+    served.told(&["models", "train"]);
+    wait_for("the training has ended", PATIENCE, || {
+        let told = served.told(&["models", "list"]);
+        (told.contains("nothing was trained") && told.contains("too few to learn from")).then_some(())
+    });
 }
 
 #[test]
@@ -217,4 +233,18 @@ fn wrong_input_is_told_with_its_place() {
     assert!(base("/nowhere", &incidents, "60").contains("/nowhere"));
     let words = told(&["train", "--history", &history, "--incidents", &incidents, "--models", &models]);
     assert!(words.contains("--horizon-s"), "{words}");
+    let words = told(&[
+        "train",
+        "--history",
+        "prometheus:http://127.0.0.1:1",
+        "--incidents",
+        &incidents,
+        "--models",
+        &models,
+        "--horizon-s",
+        "60",
+    ]);
+    assert!(words.contains("from") && words.contains("mapping"), "{words}");
+    let words = told(&["train", "--history", &history, "--from", "yesterday", "--models", &models]);
+    assert!(words.contains("yesterday"), "{words}");
 }

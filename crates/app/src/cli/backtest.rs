@@ -8,21 +8,24 @@ use std::{
 
 use clap::Args;
 use forefend_domain::{MetricName, Objective, Service, ServiceId, Tier};
+use forefend_learn::practice::Registry;
 use forefend_predict::{
     DayZero, Predictor,
     learned::{Learned, Stacked},
 };
 use forefend_sim::backtest::{self, Contender, Options, Protect, Report};
-use forefend_telemetry::history::{History, HistorySource, LoadOptions, load, read_incidents};
+use forefend_telemetry::history::{History, read_incidents};
 
-use super::Failure;
+use super::{
+    Failure,
+    past::{PastArguments, duration},
+};
 use crate::engine::assemble;
 
 #[derive(Debug, Args)]
 pub(super) struct BacktestArguments {
-    /// The recorded telemetry: a Parquet or CSV file, or a folder of such files.
-    #[arg(long, value_name = "SRC")]
-    history: HistorySource,
+    #[command(flatten)]
+    past: PastArguments,
     /// When cells failed: JSON lines or CSV.
     #[arg(long, value_name = "FILE")]
     incidents: PathBuf,
@@ -33,7 +36,7 @@ pub(super) struct BacktestArguments {
     /// Protect cells of services that the configuration does not name as this one of its services.
     #[arg(long = "as", value_name = "SERVICE", requires = "config")]
     otherwise: Option<ServiceId>,
-    /// A model that was trained on failures. Left out: the model of the first day.
+    /// A model that was trained on failures: its file in `models/` of a state directory. Left out: the model of the first day.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Where the report goes, one file of HTML that needs nothing else.
@@ -45,9 +48,6 @@ pub(super) struct BacktestArguments {
     /// Replay the modes `observe` and `approve`, and pinned data, as they stand; otherwise everything is replayed as in mode `auto`.
     #[arg(long)]
     as_it_stands: bool,
-    /// The distance between values. Left out: what the history says.
-    #[arg(long, value_parser = duration, value_name = "TIME")]
-    step: Option<Duration>,
     /// From one decision to the next. Left out: the configuration's tick, or 1s, and never more than the distance between values.
     #[arg(long, value_parser = duration, value_name = "TIME")]
     tick: Option<Duration>,
@@ -65,25 +65,8 @@ pub(super) struct BacktestArguments {
     unended: Duration,
 }
 
-/// A time as people write it: `500ms`, `30s`, `5m`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time: write it like `500ms`, `30s`, `5m` or `2h`");
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let unit_s = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return Err(wrong()),
-    };
-    let seconds = number.parse::<f64>().map_err(|_| wrong())? * unit_s;
-    Duration::try_from_secs_f64(seconds).ok().filter(|d| *d >= Duration::from_millis(1)).ok_or_else(wrong)
-}
-
 pub(super) fn run(arguments: &BacktestArguments) -> Result<(), Failure> {
-    let history = load(&arguments.history, &LoadOptions { step: arguments.step, ..LoadOptions::default() })?;
+    let history = arguments.past.load()?;
     let incidents = read_incidents(&arguments.incidents)?;
     let config = arguments.config.as_deref().map(forefend_config::load).transpose();
     let config = config.map_err(|problems| problems.to_string())?;
@@ -120,6 +103,12 @@ fn day_zero() -> Model {
 }
 
 fn model(path: &Path) -> Result<Model, Failure> {
+    // As the registry keeps it, with its card.
+    let id =
+        path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".model.json"));
+    if let (Some(id), Some(folder)) = (id, path.parent()) {
+        return Ok(Box::new(Registry::open(folder)?.load(id)?.model));
+    }
     let text = std::fs::read_to_string(path).map_err(|e| format!("the model {}: {e}", path.display()))?;
     let wrong = |e: serde_json::Error| {
         format!("the model {} is not understood: {e}; give a file that training wrote", path.display())

@@ -6,6 +6,7 @@ mod drill;
 mod explained;
 mod files;
 mod models;
+mod past;
 mod remote;
 mod serve;
 mod show;

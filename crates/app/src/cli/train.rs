@@ -6,22 +6,21 @@ use std::{
 };
 
 use clap::Args;
-use forefend_domain::Timestamp;
-use forefend_learn::practice::{Outcomes, Registry, Stored, Study, gate::Verdict};
+use forefend_domain::{Timestamp, Weight};
+use forefend_learn::practice::{Away, Outcomes, Registry, Stored, Study, gate::Verdict};
 use forefend_predict::learned::Model;
-use forefend_telemetry::history::{self, HistorySource, LoadOptions};
+use forefend_telemetry::history;
 use serde_json::json;
 
-use super::{Failure, Output};
+use super::{Failure, Output, past::PastArguments};
 use crate::models;
 
 #[derive(Debug, Args)]
 pub(super) struct TrainArguments {
-    /// What was recorded: a folder or file of Parquet or CSV, or a Prometheus. docs/history.md has the formats.
+    #[command(flatten)]
+    past: PastArguments,
+    /// Past incidents, as JSON lines or CSV: cell, began, and if known ended, kind, event. Left out: those that an engine recorded with its history.
     #[arg(long)]
-    history: String,
-    /// Past incidents, as JSON lines or CSV: cell, began, and if known ended, kind, event.
-    #[arg(long, required_unless_present = "outcomes")]
     incidents: Option<PathBuf>,
     /// The configuration: its state directory keeps the models, its policies say how far ahead to look, its window what is looked at.
     #[arg(short, long, required_unless_present = "models")]
@@ -77,8 +76,7 @@ fn learn(arguments: &TrainArguments) -> Result<(String, Stored, bool), Failure> 
         (None, None) => return Err("name a configuration, or a folder for models".into()),
     };
     let horizon = horizon(arguments, config.as_ref())?;
-    let source: HistorySource = arguments.history.parse()?;
-    let history = history::load(&source, &LoadOptions::default())?;
+    let history = arguments.past.load()?;
     let outcomes = outcomes(arguments)?;
     let length = arguments.window.unwrap_or_else(|| {
         let window = config.as_ref().map(|config| &config.engine.window);
@@ -138,7 +136,12 @@ fn outcomes(arguments: &TrainArguments) -> Result<Outcomes, Failure> {
     match (&arguments.incidents, &arguments.outcomes) {
         (Some(path), _) => Ok(Outcomes::of_incidents(history::read_incidents(path)?)),
         (None, Some(path)) => Ok(models::read_outcomes(Path::new(path))?),
-        (None, None) => Err("name a file of incidents: `--incidents FILE`".into()),
+        (None, None) => {
+            let recorded = history::load_outcomes(&arguments.past.history)?;
+            let away = recorded.absences.into_iter().filter(|absence| absence.most == Weight::FULL);
+            let away = away.map(|a| Away { cell: a.cell, from: a.began, until: a.ended }).collect();
+            Ok(Outcomes { incidents: recorded.incidents, away })
+        }
     }
 }
 

@@ -51,7 +51,10 @@ pub(super) fn kind_of(word: &str) -> Result<MetricKind, Complaint> {
 }
 
 /// Milliseconds since 1970, or RFC 3339 with its offset. Fractions of a millisecond are cut off.
-pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+///
+/// # Errors
+/// When it is neither, in words.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
     if let Ok(ms) = text.parse::<u64>() {
         return Ok(Timestamp::from_unix_ms(ms));
     }

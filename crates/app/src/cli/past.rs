@@ -1,0 +1,52 @@
+//! Recorded telemetry on the command line: what `backtest` and `train` read.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use forefend_domain::Timestamp;
+use forefend_telemetry::history::{self, History, HistoryError, HistorySource, LoadOptions};
+
+#[derive(Debug, Args)]
+pub(super) struct PastArguments {
+    /// The recorded telemetry: a Parquet or CSV file, a folder of such files, the `history` of a state directory, or `prometheus:http://HOST:9090`.
+    /// docs/history.md has the formats.
+    #[arg(long, value_name = "SRC")]
+    pub(super) history: HistorySource,
+    /// The distance between values. Left out: what the history says; of a Prometheus 15s.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    step: Option<Duration>,
+    /// Nothing before this instant: RFC 3339, or milliseconds since 1970. A Prometheus needs it.
+    #[arg(long, value_parser = history::instant, value_name = "WHEN")]
+    from: Option<Timestamp>,
+    /// Nothing after this instant. A Prometheus needs it.
+    #[arg(long, value_parser = history::instant, value_name = "WHEN")]
+    to: Option<Timestamp>,
+    /// Which queries give the metrics of which cells: a Prometheus needs it.
+    #[arg(long, value_name = "FILE")]
+    mapping: Option<PathBuf>,
+}
+
+impl PastArguments {
+    pub(super) fn load(&self) -> Result<History, HistoryError> {
+        let (step, from, to) = (self.step, self.from, self.to);
+        let options = LoadOptions { step, from, to, mapping: self.mapping.clone(), ..LoadOptions::default() };
+        history::load(&self.history, &options)
+    }
+}
+
+/// A time as people write it: `500ms`, `30s`, `5m`, `2h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time: write it like `500ms`, `30s`, `5m` or `2h`");
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let unit_s = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| wrong())? * unit_s;
+    Duration::try_from_secs_f64(seconds).ok().filter(|d| *d >= Duration::from_millis(1)).ok_or_else(wrong)
+}
