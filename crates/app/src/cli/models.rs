@@ -127,6 +127,12 @@ fn list(remote: &Remote) -> Result<(), Failure> {
             println!("  {} {:<10} {}", if check.passed { "✓" } else { "✗" }, check.name, check.detail);
         }
     }
+    for drift in view.drift.iter().take(5) {
+        println!(
+            "\n{} has drifted from what the champion learned from (stability index {:.2})",
+            drift.feature, drift.psi
+        );
+    }
     println!("\n{}", view.training);
     for trouble in &view.trouble {
         println!("trouble: {trouble}");

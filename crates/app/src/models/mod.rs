@@ -18,7 +18,7 @@ use std::{
 use forefend_config::{LearningConfig, Promotion};
 use forefend_control::Snapshot;
 use forefend_domain::{OperatingCurve, Timestamp};
-use forefend_learn::practice::{Registry, RegistryError, State, gate};
+use forefend_learn::practice::{Drift, Registry, RegistryError, Spread, State, gate};
 use forefend_predict::learned::Model;
 use forefend_store::LedgerReader;
 use outcomes::append_incident;
@@ -108,6 +108,11 @@ pub(crate) struct Models {
     /// What is wrong with models on disk, in words.
     trouble: Option<String>,
     operating: (OperatingCurve, Duration),
+    /// What the champion learned from, as far as drift needs it.
+    spread: Spread,
+    drift: Vec<Drift>,
+    /// Whether a training was begun for it.
+    drift_told: bool,
     /// Whether somebody else serves since this was last asked.
     is_new: bool,
 }
@@ -133,6 +138,9 @@ impl Models {
             kept_at: None,
             trouble: None,
             operating: (OperatingCurve::default(), Duration::ZERO),
+            spread: Spread::default(),
+            drift: Vec::new(),
+            drift_told: false,
             is_new: false,
             places,
             registry,
@@ -166,6 +174,7 @@ impl Models {
 
     /// Takes what became of cells to what was said of them.
     fn see(&mut self, now: Timestamp, fates: &[Fate]) -> Vec<Wish> {
+        let mut wishes = Vec::new();
         self.serving.see(now, fates);
         if is_due(self.looked_at, now, LOOKED_EVERY) {
             self.looked_at = Some(now);
@@ -174,12 +183,32 @@ impl Models {
         if is_due(self.kept_at, now, KEPT_EVERY) {
             self.kept_at = Some(now);
             self.serving.each(|running| running.keep(&self.places.models()));
+            wishes.extend(self.look_for_drift(now));
         }
         if !is_due(self.judged_at, now, JUDGED_EVERY) {
-            return Vec::new();
+            return wishes;
         }
         self.judged_at = Some(now);
-        self.judge(now)
+        wishes.extend(self.judge(now));
+        wishes
+    }
+
+    /// A champion that is shown something else than it learned from may be wrong before failures tell: a training begins, once.
+    fn look_for_drift(&mut self, now: Timestamp) -> Option<Wish> {
+        self.drift = self.serving.drift(&self.spread);
+        let worst = self.drift.first()?;
+        if self.drift_told {
+            return None;
+        }
+        self.drift_told = true;
+        if self.config.train {
+            self.trainer.soon(now);
+        }
+        let Drift { feature, psi } = worst;
+        let count = self.drift.len();
+        Some(Wish::Remember(format!(
+            "telemetry is no longer what the champion learned from: {count} features have drifted, most of all {feature} (stability index {psi:.2})"
+        )))
     }
 
     /// Does what was wished for.
@@ -268,7 +297,8 @@ impl Models {
         };
         let trials = self.serving.views(&self.gate_settings_of());
         let trouble = self.trouble.iter().cloned().chain(damaged.iter().map(ToString::to_string)).collect();
-        ModelsView::of(&self.state, cards, trials, self.trainer.words(), trouble)
+        let view = ModelsView::of(&self.state, cards, trials, self.trainer.words(), trouble);
+        ModelsView { drift: self.drift.clone(), ..view }
     }
 
     fn gate_settings_of(&self) -> impl Fn(Duration, Duration) -> gate::Settings + use<> {
@@ -309,6 +339,7 @@ impl Models {
             Some(id) => self.registry.load(id).and_then(|stored| fit(id, stored.model)),
         };
         self.operating = (OperatingCurve::default(), Duration::ZERO);
+        (self.spread, self.drift, self.drift_told) = (Spread::default(), Vec::new(), false);
         self.is_new = true;
         match load(&state.champion) {
             Ok(model) => {
@@ -317,6 +348,7 @@ impl Models {
                 if let Some(card) = card {
                     let reach = Duration::try_from_secs_f64(card.horizon_s).unwrap_or_default();
                     self.operating = (card.operating, reach);
+                    self.spread = card.spread;
                 }
             }
             Err(error) => {

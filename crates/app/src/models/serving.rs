@@ -1,9 +1,17 @@
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
 
 use forefend_control::Snapshot;
 use forefend_domain::{CellId, ObjectiveState, Prediction, ServiceId, Timestamp, Weight, Windows};
-use forefend_learn::practice::{Said, gate};
-use forefend_predict::{DayZero, Known, Predictor, learned::Model};
+use forefend_learn::practice::{Drift, Said, Spread, gate};
+use forefend_predict::{
+    DayZero, Known, Predictor,
+    learned::{Model, features},
+};
 
 use super::{
     trials::{Role, Running},
@@ -22,7 +30,13 @@ struct Inner {
     trials: Vec<Running>,
     /// Cells that are well and have their traffic: of these alone something can be seen.
     askable: BTreeMap<CellId, ServiceId>,
+    /// What the champion was lately shown, as features: what drift is told from.
+    shown: VecDeque<Vec<f32>>,
+    shown_at: BTreeMap<CellId, Timestamp>,
 }
+
+/// Rows from which drift is told, at most. The oldest go first.
+const SHOWN: usize = 2_000;
 
 impl Predictor for Serving {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
@@ -37,6 +51,7 @@ impl Predictor for Serving {
                 .predict_knowing(windows, horizon, known);
         }
         let said = inner.champion.predict_knowing(windows, horizon, known)?;
+        inner.show(windows);
         if let Some(service) = inner.askable.get(&windows.cell) {
             for running in inner.trials.iter_mut().filter(|r| r.trial.is_due(&windows.cell, windows.at)) {
                 let reach = running.trial.horizon();
@@ -57,6 +72,25 @@ impl Predictor for Serving {
     }
 }
 
+impl Inner {
+    /// Keeps a row of what a learned champion is shown, of each cell four times a horizon.
+    fn show(&mut self, windows: &Windows) {
+        let Model::Stacked(stacked) = &self.champion else { return };
+        let reach = stacked.learned.hazard.reach();
+        let is_due = self.shown_at.get(&windows.cell).is_none_or(|last| windows.at.since(*last) >= reach / 4);
+        if !is_due || !self.askable.contains_key(&windows.cell) {
+            return;
+        }
+        self.shown_at.insert(windows.cell.clone(), windows.at);
+        if let Some(row) = features(windows, reach) {
+            if self.shown.len() >= SHOWN {
+                self.shown.pop_front();
+            }
+            self.shown.push_back(row.values);
+        }
+    }
+}
+
 impl Serving {
     pub(super) fn new(forecast: bool) -> Self {
         Self(Rc::new(RefCell::new(Inner {
@@ -65,6 +99,8 @@ impl Serving {
             champion: Model::FirstDay,
             trials: Vec::new(),
             askable: BTreeMap::new(),
+            shown: VecDeque::new(),
+            shown_at: BTreeMap::new(),
         })))
     }
 
@@ -75,6 +111,14 @@ impl Serving {
             tracing::info!(from = ?inner.id, to = ?id, "another model serves");
         }
         (inner.id, inner.champion) = (id, model);
+        inner.shown.clear();
+        inner.shown_at.clear();
+    }
+
+    /// Features whose spread is another than what the champion learned from.
+    pub(super) fn drift(&self, learned_from: &Spread) -> Vec<Drift> {
+        let mut inner = self.0.borrow_mut();
+        learned_from.drift(inner.shown.make_contiguous())
     }
 
     /// Ends every trial that is not among these, or that was against another champion.
@@ -118,6 +162,10 @@ impl Serving {
         }
         for running in &mut inner.trials {
             running.trial.pass(now);
+        }
+        // Cells that are gone are forgotten.
+        if inner.shown_at.len() > 2 * fates.len() {
+            inner.shown_at.clear();
         }
     }
 

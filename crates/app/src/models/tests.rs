@@ -225,6 +225,35 @@ fn without_forecasts_no_champion_is_asked() {
 }
 
 #[test]
+fn telemetry_that_has_drifted_is_told_once_and_begins_a_training() {
+    let mut stage = Stage::new(LearningConfig { train: true, ..config() });
+    // What it learned from: errors that are hardly there, with their wobble.
+    let reach = Duration::from_secs(HORIZON_S);
+    let row = |n: u64, s: u64, factor: f64| {
+        let mut windows = windows(n, s, true);
+        windows
+            .metrics
+            .values_mut()
+            .flat_map(|m| &mut m.samples)
+            .for_each(|s| s.value = s.value.map(|v| v * factor));
+        forefend_predict::learned::features(&windows, reach).unwrap().values
+    };
+    let usual: Vec<Vec<f32>> = (0..400).map(|k| row(k % CELLS, 10_000 + 41 * k, 1.0)).collect();
+    let card = Card { spread: Spread::of(&usual), ..card() };
+    let good = stage.models.registry.add(card, model(-6.0, 0.6)).unwrap();
+    stage.models.registry.promote(&good).unwrap();
+    stage.pass(2, true, true);
+    assert_eq!(stage.models.view().drift, [], "{:?}", stage.told);
+    assert!(stage.told.is_empty(), "{:?}", stage.told);
+    // From now on errors are never seen to creep.
+    stage.pass(3, false, true);
+    assert!(!stage.models.view().drift.is_empty());
+    let drifted: Vec<&String> = stage.told.iter().filter(|t| t.contains("have drifted")).collect();
+    assert_eq!(drifted.len(), 1, "{:?}", stage.told);
+    assert!(stage.models.view().training.contains("the next begins"), "{}", stage.models.view().training);
+}
+
+#[test]
 fn nights_come_once_a_day() {
     let day = 86_400;
     assert_eq!(outcomes::next_night(at(2 * day), 3), at(2 * day + 3 * 3_600));

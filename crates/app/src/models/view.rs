@@ -1,7 +1,7 @@
 use forefend_domain::Timestamp;
 use forefend_learn::{
     evaluate::Estimate,
-    practice::{Card, Registry, State, Status, gate},
+    practice::{Card, Drift, Registry, State, Status, gate},
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,8 @@ pub struct ModelsView {
     pub models: Vec<ModelView>,
     /// Models that are asked beside the champion.
     pub trials: Vec<TrialView>,
+    /// Features whose spread lately is another than what the champion learned from, the most changed first.
+    pub drift: Vec<Drift>,
     /// How the last training went and when the next one begins, in words.
     pub training: String,
     /// What is wrong, in words. Empty is good.
@@ -69,6 +71,7 @@ impl ModelsView {
             champion: state.champion.clone(),
             models: cards.into_iter().map(model).collect(),
             trials,
+            drift: Vec::new(),
             training,
             trouble,
         }
