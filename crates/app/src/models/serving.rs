@@ -36,7 +36,9 @@ struct Inner {
 }
 
 /// Rows from which drift is told, at most. The oldest go first.
-const SHOWN: usize = 2_000;
+const SHOWN: usize = 1_000;
+/// Rows from which drift is told, at least: the first ones are of one hour, which is like no other.
+const ENOUGH: usize = 500;
 
 impl Predictor for Serving {
     fn predict(&self, windows: &Windows, horizon: Duration) -> Option<Prediction> {
@@ -118,6 +120,9 @@ impl Serving {
     /// Features whose spread is another than what the champion learned from.
     pub(super) fn drift(&self, learned_from: &Spread) -> Vec<Drift> {
         let mut inner = self.0.borrow_mut();
+        if inner.shown.len() < ENOUGH {
+            return Vec::new();
+        }
         learned_from.drift(inner.shown.make_contiguous())
     }
 

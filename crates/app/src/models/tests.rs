@@ -242,11 +242,11 @@ fn telemetry_that_has_drifted_is_told_once_and_begins_a_training() {
     let card = Card { spread: Spread::of(&usual), ..card() };
     let good = stage.models.registry.add(card, model(-6.0, 0.6)).unwrap();
     stage.models.registry.promote(&good).unwrap();
-    stage.pass(2, true, true);
+    stage.pass(3, true, true);
     assert_eq!(stage.models.view().drift, [], "{:?}", stage.told);
     assert!(stage.told.is_empty(), "{:?}", stage.told);
     // From now on errors are never seen to creep.
-    stage.pass(3, false, true);
+    stage.pass(4, false, true);
     assert!(!stage.models.view().drift.is_empty());
     let drifted: Vec<&String> = stage.told.iter().filter(|t| t.contains("have drifted")).collect();
     assert_eq!(drifted.len(), 1, "{:?}", stage.told);
