@@ -340,7 +340,8 @@ impl Models {
         };
         self.operating = (OperatingCurve::default(), Duration::ZERO);
         (self.spread, self.drift, self.drift_told) = (Spread::default(), Vec::new(), false);
-        self.is_new = true;
+        // A shadow that comes or goes changes nothing of who serves.
+        self.is_new |= state.champion != self.state.champion;
         match load(&state.champion) {
             Ok(model) => {
                 self.serving.crown(state.champion.clone(), model);

@@ -8,8 +8,8 @@ const LEAST: u32 = 12;
 const WINSOR: f32 = 3.0;
 /// Mean absolute deviation to standard deviation of a normal distribution.
 const TO_SIGMA: f32 = 1.253_314;
-/// The scale is never taken for less than this share of the level, so that a metric that never moved isn't alarmed by its
-/// first tremble.
+/// The scale is never taken for less than this share of the level or of the value at hand, so that a metric that never moved isn't alarmed by its
+/// first tremble, and one that was always 0 has a scale when it first is not.
 const LEAST_SCALE: f32 = 0.02;
 /// A shift of half a scale is passed over (Page 1954); what is more adds up.
 const SLACK: f32 = 0.5;
@@ -59,7 +59,7 @@ impl Habit {
             return;
         }
         let count = self.seen as f32;
-        let least = (LEAST_SCALE * self.level.abs()).max(f32::MIN_POSITIVE);
+        let least = (LEAST_SCALE * self.level.abs().max(value.abs())).max(f32::MIN_POSITIVE);
         let (wide, scale) = (self.wide.max(least), self.scale.max(least));
         let off = (value - self.level) / wide;
         let z = (off - season) * wide / scale;
@@ -120,4 +120,27 @@ pub(super) fn median(values: &mut [f32]) -> Option<f32> {
     } else {
         f32::midpoint(below.iter().copied().fold(f32::NEG_INFINITY, f32::max), high)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_always_nothing_is_unusual_when_it_first_is_something() {
+        for usual in [0.0f32, 3.0] {
+            let mut habit = Habit::of(&mut [usual; 40]);
+            for _ in 0..20 {
+                habit.push(usual, 0.0, 500.0);
+                assert_eq!(habit.z, 0.0);
+            }
+            habit.push(usual + 5.0, 0.0, 500.0);
+            assert!(habit.z > 3.0, "{usual}: {}", habit.z);
+            // And usual again when it has come back for long.
+            for _ in 0..200 {
+                habit.push(usual, 0.0, 500.0);
+            }
+            assert!(habit.z.abs() < 3.0 && habit.shifted().abs() < 3.0, "{usual}: {habit:?}");
+        }
+    }
 }
