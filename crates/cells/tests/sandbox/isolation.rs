@@ -223,7 +223,8 @@ fn a_dependency_by_service_is_the_cell_of_the_same_zone() {
         |cell: Cell, blueprint: &str| CellCommand::Create { cell, blueprint: blueprint.parse().unwrap() };
     // Asked for before there is anything to depend on: it waits for that.
     sandbox.driver().request(create(dependent, "dependent")).unwrap();
-    for (name, zone) in [("stock-a", "north-0"), ("stock-b", "north-1")] {
+    // That of its own zone first: what it waits for may be seen as soon as it is there.
+    for (name, zone) in [("stock-b", "north-1"), ("stock-a", "north-0")] {
         let service = "stock".parse().unwrap();
         let stock = Cell { service, zone: zone.parse().unwrap(), ..cell(name) };
         sandbox.driver().request(create(stock, "good")).unwrap();
@@ -233,4 +234,12 @@ fn a_dependency_by_service_is_the_cell_of_the_same_zone() {
     let (_, env) = ask(address, "/env");
     assert!(env.contains(&format!("STOCK={expected}")), "{env}");
     assert_eq!(ask(address, &format!("/connect?{expected}")).0, 200);
+    // With both there the choice is not that of who came first, or of the name.
+    until_stage(&mut sandbox, &"stock-a".parse().unwrap(), &DriverStage::Ready);
+    let later = cell("dependent-2");
+    let id = later.id.clone();
+    sandbox.driver().request(create(later, "dependent")).unwrap();
+    let address = until_stage(&mut sandbox, &id, &DriverStage::Ready).address.unwrap();
+    let (_, env) = ask(address, "/env");
+    assert!(env.contains(&format!("STOCK={expected}")), "{env}");
 }
