@@ -174,21 +174,12 @@ impl<P: Predictor> Controller<P> {
         self.keep(kept, &[(None, EntryKind::Operator { who: who.to_owned(), what })], ports)
     }
 
-    /// Writes down what was done beside the loop, by whom: it counts once this returns.
+    /// Writes down what is about to be done beside the loop: it may be done once this returns.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn remember(
-        &mut self,
-        who: &str,
-        what: String,
-        ports: &mut Ports<'_>,
-    ) -> Result<(), OperatorRefusal> {
-        let kind = match who {
-            "engine" => EntryKind::Engine { what },
-            who => EntryKind::Operator { who: who.to_owned(), what },
-        };
-        self.keep(self.kept.clone(), &[(None, kind)], ports)
+    pub fn remember(&mut self, entry: EntryKind, ports: &mut Ports<'_>) -> Result<(), OperatorRefusal> {
+        self.keep(self.kept.clone(), &[(None, entry)], ports)
     }
 
     /// What a command has changed counts once it is written down.

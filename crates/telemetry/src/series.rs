@@ -227,6 +227,12 @@ impl SeriesStore {
         next.map(|(cell, all)| self.windows_of(cell, all, last)).collect()
     }
 
+    /// The same of one cell; `None`: it is not known.
+    pub fn windows_for(&mut self, cell: &CellId, now: Timestamp) -> Option<Windows> {
+        let last = self.last_step(now);
+        self.cells.get(cell).map(|all| self.windows_of(cell, all, last))
+    }
+
     /// The last step that has ended.
     fn last_step(&mut self, now: Timestamp) -> u64 {
         let before = self.newest_now.unix_ms() / self.step_ms;

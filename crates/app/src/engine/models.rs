@@ -75,9 +75,9 @@ impl ModelsOfEngine {
         self.models.command(command, now)
     }
 
-    pub(super) fn grant(&mut self, wish: &Wish, now: Timestamp) {
+    pub(super) fn grant(&mut self, wish: &Wish, now: Timestamp) -> Result<(), String> {
         self.until_published = 0;
-        self.models.grant(wish, now);
+        self.models.grant(wish, now)
     }
 
     /// Makes the view anew, if it is time.

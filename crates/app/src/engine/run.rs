@@ -11,10 +11,7 @@ use forefend_cells::{SandboxDriver, SandboxOptions};
 use forefend_chaos::experiment::{self, Experiment};
 use forefend_config::Config;
 use forefend_control::{Controller, OperatorCommand, Ports, Snapshot};
-use forefend_domain::{
-    CellId, LedgerSeq, Timestamp,
-    ports::{Clock as _, TelemetrySource as _},
-};
+use forefend_domain::{CellId, EntryKind, LedgerSeq, Timestamp, ports::Clock as _};
 use forefend_store::{EngineStore as _, RedbStore, StoreError};
 use forefend_telemetry::{Collector, CollectorOptions, MetricSpec, StoreOptions};
 use forefend_traffic::DirectorClient;
@@ -273,7 +270,8 @@ impl Engine {
     /// Lets models see what the loop saw. Who serves changes only once the ledger has it.
     fn learn(&mut self) {
         for wish in self.models.step(&self.last) {
-            self.fulfil("engine", &wish);
+            // What fails is told by the view, and not wished for again.
+            let _ = self.fulfil(EntryKind::Engine { what: wish.words() }, &wish);
         }
         if let Some((curve, reach)) = self.models.news() {
             let (topology, moved) = assemble::topology_by(&self.config.borrow(), &curve, reach);
@@ -284,7 +282,7 @@ impl Engine {
         self.models.publish();
     }
 
-    fn fulfil(&mut self, who: &str, wish: &Wish) -> bool {
+    fn fulfil(&mut self, entry: EntryKind, wish: &Wish) -> Result<(), String> {
         let mut telemetry = Telemetry(Rc::clone(&self.collector));
         let mut ports = Ports {
             clock: &self.clock,
@@ -294,18 +292,17 @@ impl Engine {
             gate: &mut DeclaredGate,
             store: &mut self.store,
         };
-        let written = self.controller.remember(who, wish.words(), &mut ports);
-        match &written {
-            Ok(()) => self.models.grant(wish, self.clock.now()),
-            Err(error) => tracing::error!(%error, "not done, because it could not be written down"),
+        if let Err(error) = self.controller.remember(entry, &mut ports) {
+            tracing::error!(%error, "not done, because it could not be written down");
+            return Err(error.to_string());
         }
-        written.is_ok()
+        self.models.grant(wish, self.clock.now())
     }
 
     fn obey_model(&mut self, request: ModelRequest) {
         let answer = self.models.command(&request.command, self.clock.now()).and_then(|wish| {
-            let done = self.fulfil(&request.who, &wish);
-            done.then(|| wish.words()).ok_or_else(|| "it could not be written to the ledger".to_owned())
+            let entry = EntryKind::Operator { who: request.who.clone(), what: wish.words() };
+            self.fulfil(entry, &wish).map(|()| wish.words())
         });
         self.models.publish();
         tracing::info!(who = request.who, ?answer, "a command for the models");
@@ -314,9 +311,9 @@ impl Engine {
 
     /// Shows somebody the windows of a cell.
     fn show(&self, request: WindowsRequest) {
-        let windows = self.collector.borrow_mut().windows(self.clock.now());
+        let windows = self.collector.borrow_mut().windows_of(&request.cell, self.clock.now());
         // Who asked may have gone away.
-        let _ = request.reply.send(windows.into_iter().find(|w| w.cell == request.cell));
+        let _ = request.reply.send(windows);
     }
 
     /// Tells a director that was started anew whom to watch.
@@ -363,7 +360,9 @@ impl Engine {
                     "a changed configuration was refused: {}",
                     errors.lines().next().unwrap_or_default()
                 );
-                self.controller.set_topology(assemble::topology(&self.config.borrow()), what);
+                let (curve, reach) = self.models.operating();
+                let (topology, _) = assemble::topology_by(&self.config.borrow(), &curve, reach);
+                self.controller.set_topology(topology, what);
                 return;
             }
             Look::Changed(new) => *new,

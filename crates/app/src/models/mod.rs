@@ -11,6 +11,7 @@ mod trials;
 mod view;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use std::{
 use forefend_config::{LearningConfig, Promotion};
 use forefend_control::Snapshot;
 use forefend_domain::{OperatingCurve, Timestamp};
-use forefend_learn::practice::{Drift, Registry, RegistryError, Spread, State, gate};
+use forefend_learn::practice::{Card, Drift, Registry, RegistryError, Spread, State, gate};
 use forefend_predict::learned::Model;
 use forefend_store::LedgerReader;
 use outcomes::append_incident;
@@ -113,6 +114,10 @@ pub(crate) struct Models {
     drift: Vec<Drift>,
     /// Whether a training was begun for it.
     drift_told: bool,
+    /// Whether a change of who serves failed: it would fail again, and be written to the ledger each time.
+    stuck: bool,
+    /// What is known of the models on disk, read once each.
+    cards: BTreeMap<String, Result<Card, String>>,
     /// Whether somebody else serves since this was last asked.
     is_new: bool,
 }
@@ -141,6 +146,8 @@ impl Models {
             spread: Spread::default(),
             drift: Vec::new(),
             drift_told: false,
+            stuck: false,
+            cards: BTreeMap::new(),
             is_new: false,
             places,
             registry,
@@ -212,17 +219,22 @@ impl Models {
     }
 
     /// Does what was wished for.
-    pub(crate) fn grant(&mut self, wish: &Wish, now: Timestamp) {
+    ///
+    /// # Errors
+    /// Why it could not be done, in words. The engine itself wishes for nothing more until somebody has changed who serves.
+    pub(crate) fn grant(&mut self, wish: &Wish, now: Timestamp) -> Result<(), String> {
         let done = match wish {
             Wish::Promote { id, .. } => self.registry.promote(id).map(|_| ()),
             Wish::Rollback { why } => self.registry.rollback(why).map(|_| ()),
-            Wish::Remember(_) => return,
+            Wish::Remember(_) => return Ok(()),
         };
-        if let Err(error) = done {
-            tracing::error!(%error, "who serves could not be changed");
-            self.trouble = Some(error.to_string());
-        }
         self.look(now);
+        done.map_err(|error| {
+            tracing::error!(%error, "who serves could not be changed");
+            self.stuck = true;
+            self.trouble = Some(format!("who serves could not be changed: {error}"));
+            error.to_string()
+        })
     }
 
     /// Takes an operator's command: what must be in the ledger first is given back.
@@ -291,12 +303,11 @@ impl Models {
 
     /// What the API shows.
     pub(crate) fn view(&self) -> ModelsView {
-        let (cards, damaged) = match self.registry.list() {
-            Ok(found) => found,
-            Err(error) => (Vec::new(), vec![error]),
-        };
+        let mut cards: Vec<Card> = self.cards.values().filter_map(|card| card.clone().ok()).collect();
+        cards.sort_by_key(|card| card.made);
+        let damaged = self.cards.values().filter_map(|card| card.clone().err());
         let trials = self.serving.views(&self.gate_settings_of());
-        let trouble = self.trouble.iter().cloned().chain(damaged.iter().map(ToString::to_string)).collect();
+        let trouble = self.trouble.iter().cloned().chain(damaged).collect();
         let view = ModelsView::of(&self.state, cards, trials, self.trainer.words(), trouble);
         ModelsView { drift: self.drift.clone(), ..view }
     }
@@ -330,33 +341,20 @@ impl Models {
                 return;
             }
         };
+        self.read_cards();
         if state == self.state && self.looked_at.is_some() {
             return;
         }
-        self.trouble = None;
+        (self.trouble, self.stuck) = (None, false);
+        let registry = self.registry.clone();
         let load = |id: &Option<String>| match id {
             None => Ok(Model::FirstDay),
-            Some(id) => self.registry.load(id).and_then(|stored| fit(id, stored.model)),
+            Some(id) => registry.load(id).and_then(|stored| fit(id, stored.model)),
         };
-        self.operating = (OperatingCurve::default(), Duration::ZERO);
-        (self.spread, self.drift, self.drift_told) = (Spread::default(), Vec::new(), false);
-        // A shadow that comes or goes changes nothing of who serves.
-        self.is_new |= state.champion != self.state.champion;
-        match load(&state.champion) {
-            Ok(model) => {
-                self.serving.crown(state.champion.clone(), model);
-                let card = state.champion.as_ref().and_then(|id| self.registry.load(id).ok()).map(|s| s.card);
-                if let Some(card) = card {
-                    let reach = Duration::try_from_secs_f64(card.horizon_s).unwrap_or_default();
-                    self.operating = (card.operating, reach);
-                    self.spread = card.spread;
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "the champion can't serve; the model of the first day does");
-                self.trouble = Some(format!("the model of the first day serves, because {error}"));
-                self.serving.crown(None, Model::FirstDay);
-            }
+        // A shadow that comes or goes changes nothing of who serves, nor of what drift was told.
+        if state.champion != self.state.champion {
+            self.is_new = true;
+            self.crown(state.champion.clone(), load(&state.champion));
         }
         let mut wanted = Vec::new();
         if let Some(shadow) = &state.shadow {
@@ -373,14 +371,12 @@ impl Models {
             }
             let loaded = load(&id).map_err(|e| e.to_string());
             // How far ahead they look, and what the champion had seen, is in the cards.
-            let card =
-                |id: &Option<String>| id.as_ref().and_then(|id| self.registry.load(id).ok()).map(|s| s.card);
-            let (of_other, of_champion) = (card(&id), card(&champion));
-            let horizon_s = of_other.as_ref().or(of_champion.as_ref()).map_or(60.0, |card| card.horizon_s);
+            let (of_other, of_champion) = (self.card(id.as_ref()), self.card(champion.as_ref()));
+            let horizon_s = of_other.or(of_champion).map_or(60.0, |card| card.horizon_s);
             match loaded {
                 Ok(model) => {
                     let running = Running::begin(role, id, &champion, model, horizon_s, now)
-                        .with_papers(of_other.as_ref(), of_champion.as_ref())
+                        .with_papers(of_other, of_champion)
                         .taken_up(&self.places.models());
                     self.serving.try_beside(running);
                 }
@@ -390,8 +386,54 @@ impl Models {
         self.state = state;
     }
 
+    /// Reads the cards of models that are new, and forgets those that are gone.
+    fn read_cards(&mut self) {
+        let ids = match self.registry.ids() {
+            Ok(ids) => ids,
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                return;
+            }
+        };
+        self.cards.retain(|id, _| ids.contains(id));
+        for id in ids {
+            // A damaged one may have been mended.
+            if !matches!(self.cards.get(&id), Some(Ok(_))) {
+                let card = self.registry.load(&id).map(|stored| stored.card).map_err(|e| e.to_string());
+                self.cards.insert(id, card);
+            }
+        }
+    }
+
+    fn card(&self, id: Option<&String>) -> Option<&Card> {
+        self.cards.get(id?)?.as_ref().ok()
+    }
+
+    /// Lets one serve, or where it can't, the model of the first day.
+    fn crown(&mut self, id: Option<String>, model: Result<Model, RegistryError>) {
+        (self.spread, self.drift, self.drift_told) = (Spread::default(), Vec::new(), false);
+        self.operating = (OperatingCurve::default(), Duration::ZERO);
+        match model {
+            Ok(model) => {
+                if let Some(card) = self.card(id.as_ref()) {
+                    let reach = Duration::try_from_secs_f64(card.horizon_s).unwrap_or_default();
+                    (self.operating, self.spread) = ((card.operating.clone(), reach), card.spread.clone());
+                }
+                self.serving.crown(id, model);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the champion can't serve; the model of the first day does");
+                self.trouble = Some(format!("the model of the first day serves, because {error}"));
+                self.serving.crown(None, Model::FirstDay);
+            }
+        }
+    }
+
     /// Asks the gate of every trial.
     fn judge(&mut self, now: Timestamp) -> Vec<Wish> {
+        if self.stuck {
+            return Vec::new();
+        }
         let settings = self.gate_settings_of();
         let mut wishes = Vec::new();
         for view in self.serving.verdicts(&settings) {

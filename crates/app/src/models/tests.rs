@@ -116,7 +116,7 @@ impl Stage {
             }
             for wish in self.models.see(now, &fates) {
                 self.told.push(wish.words());
-                self.models.grant(&wish, now);
+                self.models.grant(&wish, now).unwrap();
             }
         }
     }
@@ -168,7 +168,7 @@ fn with_approval_nothing_is_promoted_by_itself() {
     assert!(trials[0].verdict.passed, "{:?}", trials[0].verdict);
     let wish =
         stage.models.command(&ModelCommand::Promote { id: good.clone(), force: false }, at(0)).unwrap();
-    stage.models.grant(&wish, at(stage.s));
+    stage.models.grant(&wish, at(stage.s)).unwrap();
     assert_eq!(stage.status(&good), Some(Status::Champion));
 }
 
@@ -251,6 +251,37 @@ fn telemetry_that_has_drifted_is_told_once_and_begins_a_training() {
     let drifted: Vec<&String> = stage.told.iter().filter(|t| t.contains("have drifted")).collect();
     assert_eq!(drifted.len(), 1, "{:?}", stage.told);
     assert!(stage.models.view().training.contains("the next begins"), "{}", stage.models.view().training);
+}
+
+#[test]
+fn a_promotion_that_fails_is_told_and_not_wished_for_again() {
+    let mut stage = Stage::new(config());
+    let good = stage.add(model(-6.0, 0.6));
+    stage.models.registry.shadow(&good).unwrap();
+    stage.pass(1, true, true);
+    let lock = std::fs::File::create(stage.models.places.models().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let wish = Wish::Promote { id: good.clone(), why: "a test".into() };
+    let refused = stage.models.grant(&wish, at(stage.s)).unwrap_err();
+    assert!(refused.contains("held by another process"), "{refused}");
+    stage.pass(3, true, true);
+    assert!(stage.told.is_empty(), "{:?}", stage.told);
+    assert_eq!(stage.status(&good), Some(Status::Shadow));
+    assert!(stage.models.view().trouble[0].contains("could not be changed"));
+}
+
+#[test]
+fn a_new_shadow_is_no_reason_to_tell_of_the_same_drift_again() {
+    let mut stage = Stage::new(config());
+    let champion = stage.add(model(-6.0, 0.6));
+    stage.models.registry.promote(&champion).unwrap();
+    stage.pass(1, true, true);
+    stage.models.drift_told = true;
+    let next = stage.add(model(-5.0, 0.5));
+    stage.models.registry.shadow(&next).unwrap();
+    stage.models.look(at(stage.s));
+    assert!(stage.models.drift_told);
+    assert_eq!(stage.models.view().trials.len(), 2);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{File, TryLockError},
     io::Write as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use forefend_domain::{OperatingCurve, Timestamp};
@@ -112,6 +113,8 @@ pub struct State {
 const VERSION: u32 = 1;
 /// Champions that are remembered for a rollback.
 const REMEMBERED: usize = 8;
+/// How long the lock is waited for. What is done under it takes milliseconds.
+const LOCKED_FOR: Duration = Duration::from_millis(500);
 /// Models that are kept; the oldest that do nothing go first.
 const KEPT: usize = 20;
 
@@ -134,6 +137,9 @@ pub enum RegistryError {
         /// In words.
         why: String,
     },
+    /// Somebody else changes the registry and does not come to an end.
+    #[error("{0} is held by another process; end the `forefend train` that hangs, and try again")]
+    Busy(PathBuf),
     /// There is no such model.
     #[error("there is no model `{0}`; `forefend models list` shows those there are")]
     Unknown(String),
@@ -215,7 +221,11 @@ impl Registry {
         Ok((cards, damaged))
     }
 
-    fn ids(&self) -> Result<Vec<String>, RegistryError> {
+    /// The names of all models, oldest first.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn ids(&self) -> Result<Vec<String>, RegistryError> {
         let io = |why| RegistryError::Io { path: self.folder.clone(), why };
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(&self.folder).map_err(io)? {
@@ -386,12 +396,22 @@ impl Registry {
         Ok(state)
     }
 
+    /// Waits for it no longer than [`LOCKED_FOR`]: whoever holds it may have been stopped, and the engine's loop must not stand still with them.
     fn lock(&self) -> Result<File, RegistryError> {
         let path = self.folder.join("lock");
         let io = |why| RegistryError::Io { path: path.clone(), why };
         let file = File::create(&path).map_err(io)?;
-        file.lock().map_err(io)?;
-        Ok(file)
+        let deadline = Instant::now() + LOCKED_FOR;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => return Err(RegistryError::Busy(path)),
+                Err(TryLockError::Error(why)) => return Err(io(why)),
+            }
+        }
     }
 
     fn make_room(&self) -> Result<(), RegistryError> {

@@ -139,6 +139,12 @@ impl Collector {
         self.shared.lock().store.record(cell, spec, at, value).map(drop)
     }
 
+    /// The windows of one cell, up to the last step that has ended at `now`; `None`: nothing was ever heard of it.
+    #[must_use]
+    pub fn windows_of(&self, cell: &CellId, now: Timestamp) -> Option<Windows> {
+        self.shared.lock().store.windows_for(cell, now)
+    }
+
     /// The logs of all cells, for lines that do not come from files.
     #[must_use]
     pub fn logs(&self) -> &Logs {
