@@ -97,7 +97,10 @@ fn a_model_is_trained_serves_and_is_taken_back() {
             &[
                 (
                     "state_dir: ./forefend-state",
-                    &format!("state_dir: {}\n  api: {{ listen: \"{api}\" }}", state.display()),
+                    &format!(
+                        "state_dir: {}\n  api: {{ listen: \"{api}\" }}\n  learning: {{ shadow: 1s }}",
+                        state.display()
+                    ),
                 ),
                 ("listen: 127.0.0.1:8080", &format!("listen: {}", free_address())),
                 ("address: 127.0.0.1:8081", &format!("address: {}", one.address)),
@@ -128,7 +131,12 @@ fn a_model_is_trained_serves_and_is_taken_back() {
 
     // What has passed may serve; the loop's predictions rest on it from then on, and it outlives the engine.
     let written = shift_at(&before);
-    assert!(served.told(&["models", "promote", &id]).contains("serves from now on"));
+    wait_for("it has had its time in the shadow", PATIENCE, || {
+        let answer = served.command(&["models", "promote", &id]);
+        let words = String::from_utf8_lossy(&answer.stderr).into_owned();
+        assert!(answer.status.success() || words.contains("tried in the shadow for"), "{words}");
+        answer.status.success().then_some(())
+    });
     served.wait("the threshold follows from the operating curve", PATIENCE, |s| shift_at(s) != written);
     served.wait("it serves", PATIENCE, |s| bases(s).iter().any(|basis| basis == "calibrated"));
     served.end_engine();

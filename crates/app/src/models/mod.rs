@@ -254,16 +254,13 @@ impl Models {
                 if self.state.champion.as_deref() == Some(id) {
                     return Err(format!("model {id} serves already"));
                 }
-                let verdict = self.verdict_of(id).unwrap_or(stored.card.gate);
-                match (verdict.passed, force) {
-                    (true, _) => Ok(Wish::Promote { id: id.clone(), why: "it has passed the gate".into() }),
-                    (false, true) => Ok(Wish::Promote {
-                        id: id.clone(),
-                        why: format!("against the gate, which says {}", verdict.why_not()),
-                    }),
-                    (false, false) => Err(format!(
-                        "the gate does not let model {id} pass: {}; `--force` promotes it all the same",
-                        verdict.why_not()
+                match (self.may_serve(id, &stored.card, now), force) {
+                    (Ok(why), _) => Ok(Wish::Promote { id: id.clone(), why }),
+                    (Err(why), true) => {
+                        Ok(Wish::Promote { id: id.clone(), why: format!("against the gate: {why}") })
+                    }
+                    (Err(why), false) => Err(format!(
+                        "the gate does not let model {id} pass: {why}; `--force` promotes it all the same"
                     )),
                 }
             }
@@ -322,14 +319,39 @@ impl Models {
         }
     }
 
-    fn verdict_of(&self, id: &str) -> Option<gate::Verdict> {
-        let settings = self.gate_settings_of();
-        let views = self.serving.views(&settings);
-        // A trial that has seen no failure yet says less than the history did.
-        views
-            .into_iter()
-            .find(|v| v.id.as_deref() == Some(id) && v.role == Role::Shadow && v.verdict.events > 0)
-            .map(|v| v.verdict)
+    /// Whether an operator may let a model serve without forcing it, and why, or why not.
+    ///
+    /// It has been in the shadow for its time, and did well there. Where too few failures came in that time to tell, what the gate said on
+    /// the history counts, unless the shadow shows that it is worse. Who served before may serve again.
+    fn may_serve(&self, id: &str, card: &Card, now: Timestamp) -> Result<String, String> {
+        if self.state.before.iter().flatten().any(|before| before == id) {
+            return Ok("it served before".to_owned());
+        }
+        let trials = self.serving.views(&self.gate_settings_of());
+        let Some(trial) = trials.iter().find(|t| t.role == Role::Shadow && t.id.as_deref() == Some(id))
+        else {
+            let why =
+                if card.gate.passed { "it is not in the shadow".to_owned() } else { card.gate.why_not() };
+            return Err(why);
+        };
+        let tried = now.since(trial.since);
+        if tried < self.config.shadow {
+            let (tried_s, wanted_s) = (tried.as_secs(), self.config.shadow.as_secs());
+            return Err(format!("it has been tried in the shadow for {tried_s} s of {wanted_s} s"));
+        }
+        let live = &trial.verdict;
+        if let Some(gain) = trial.speaks_against {
+            return Err(format!("in the shadow it is worse: its Brier score is higher by {:.5}", gain.value));
+        }
+        match (live.fails("evidence"), live.passed, card.gate.passed) {
+            (false, true, _) => Ok("it has passed the gate in the shadow".to_owned()),
+            (false, false, _) => Err(live.why_not()),
+            (true, _, true) => {
+                Ok("it has passed the gate on what was recorded, and the shadow does not speak against it"
+                    .to_owned())
+            }
+            (true, _, false) => Err(card.gate.why_not()),
+        }
     }
 
     /// Reads who serves, and takes over what is new.
@@ -439,7 +461,7 @@ impl Models {
         for view in self.serving.verdicts(&settings) {
             match view.role {
                 Role::Guard => {
-                    if let Some(gain) = view.turned_bad {
+                    if let Some(gain) = view.speaks_against {
                         wishes.push(Wish::Rollback {
                             why: format!(
                                 "the one that served had turned bad: against the one before its Brier score is higher by {:.5} ({:.5} to {:.5})",

@@ -167,7 +167,7 @@ fn with_approval_nothing_is_promoted_by_itself() {
     let trials = stage.models.view().trials;
     assert!(trials[0].verdict.passed, "{:?}", trials[0].verdict);
     let wish =
-        stage.models.command(&ModelCommand::Promote { id: good.clone(), force: false }, at(0)).unwrap();
+        stage.models.command(&ModelCommand::Promote { id: good.clone(), force: false }, at(stage.s)).unwrap();
     stage.models.grant(&wish, at(stage.s)).unwrap();
     assert_eq!(stage.status(&good), Some(Status::Champion));
 }
@@ -251,6 +251,31 @@ fn telemetry_that_has_drifted_is_told_once_and_begins_a_training() {
     let drifted: Vec<&String> = stage.told.iter().filter(|t| t.contains("have drifted")).collect();
     assert_eq!(drifted.len(), 1, "{:?}", stage.told);
     assert!(stage.models.view().training.contains("the next begins"), "{}", stage.models.view().training);
+}
+
+#[test]
+fn an_operator_can_not_promote_what_has_not_had_its_time_or_was_seen_to_be_worse() {
+    let mut stage = Stage::new(LearningConfig { promotion: Promotion::Approve, ..config() });
+    let promote = |stage: &mut Stage, id: &str, force: bool| {
+        stage
+            .models
+            .command(&ModelCommand::Promote { id: id.to_owned(), force }, at(stage.s))
+            .map(|w| w.words())
+    };
+    let good = stage.add(model(-6.0, 0.6));
+    assert!(promote(&mut stage, &good, false).unwrap_err().contains("not in the shadow"));
+    stage.models.registry.shadow(&good).unwrap();
+    stage.pass(1, false, false);
+    assert!(promote(&mut stage, &good, false).unwrap_err().contains("of 4000 s"));
+    assert!(promote(&mut stage, &good, true).unwrap().contains("against the gate"));
+    // Nothing fails: the history, in which it had passed, decides.
+    stage.pass(2, false, false);
+    assert!(promote(&mut stage, &good, false).unwrap().contains("on what was recorded"));
+    // One that cries wolf is seen through in quiet.
+    let wolf = stage.add(model(1.0, 0.0));
+    stage.models.registry.shadow(&wolf).unwrap();
+    stage.pass(3, false, false);
+    assert!(promote(&mut stage, &wolf, false).unwrap_err().contains("worse"));
 }
 
 #[test]

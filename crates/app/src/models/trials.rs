@@ -1,7 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use forefend_domain::Timestamp;
-use forefend_learn::practice::{Card, Trial, gate};
+use forefend_learn::practice::{Card, Judged, Trial, gate};
 use forefend_predict::learned::Model;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,12 @@ pub(super) fn name(id: &Option<String>) -> String {
 
 /// A trial of one against another goes on where it was after a restart, unless it is older than this.
 const OLD: Duration = Duration::from_secs(30 * 86_400);
+
+/// The same, with who serves and who would like to in each other's place.
+fn swapped(rows: &[Judged]) -> Vec<Judged> {
+    let swap = |row: &Judged| Judged { champion: row.challenger, challenger: row.champion, ..row.clone() };
+    rows.iter().map(swap).collect()
+}
 
 /// Guards look at what was said lately: a champion may be good for a year and then turn bad.
 const LATELY: usize = 20_000;
@@ -117,7 +123,10 @@ impl Running {
             since: self.trial.since,
             looks: judged.len(),
             verdict: gate::gate(&judged, &self.papers, &settings),
-            turned_bad: (self.role == Role::Guard).then(|| gate::has_turned_bad(lately, &settings)).flatten(),
+            speaks_against: match self.role {
+                Role::Guard => gate::has_turned_bad(lately, &settings),
+                Role::Shadow => gate::has_turned_bad(&swapped(lately), &settings),
+            },
         }
     }
 

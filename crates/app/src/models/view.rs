@@ -33,8 +33,9 @@ pub struct TrialView {
     pub looks: usize,
     /// What the gate says of it.
     pub verdict: gate::Verdict,
-    /// How much better the one before is than the champion, where that is beyond chance.
-    pub turned_bad: Option<Estimate>,
+    /// By how much the Brier score of the one that has to prove itself is higher (of a shadow its own, of a guard the champion's), where that
+    /// is beyond chance and no quirk of a quiet time.
+    pub speaks_against: Option<Estimate>,
 }
 
 /// All about models.
