@@ -193,6 +193,12 @@ async fn roles_decide_who_reads_and_who_commands() {
             assert_eq!((low.status, low.problem().as_str()), (403, "role-too-low"), "{path}");
         }
     }
+    let forced = api.ask("POST", "/api/v1/models/m1/promote", &bearer("otto"), r#"{"force": true}"#).await;
+    assert_eq!(
+        (forced.status, forced.problem().as_str()),
+        (403, "role-too-low"),
+        "the gate is not the operator's"
+    );
     assert!(api.seen().is_empty(), "nothing that was refused may reach the engine");
     assert_eq!(api.ask("GET", "/api/v1/cells", &bearer("vera"), "").await.status, 200);
     assert_eq!(api.ask("POST", "/api/v1/freeze", &bearer("otto"), "{}").await.status, 200);

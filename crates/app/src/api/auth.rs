@@ -11,7 +11,7 @@ pub enum Role {
     Viewer,
     /// Read and give commands.
     Operator,
-    /// Everything, also what changes the installation itself (nothing yet).
+    /// Everything, also what sets a safeguard aside: letting a model serve against the gate.
     Admin,
 }
 

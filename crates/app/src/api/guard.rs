@@ -174,7 +174,7 @@ fn unauthorised(headers: &HeaderMap) -> Problem {
     )
 }
 
-fn forbidden(name: &str, has: Role, needs: Role) -> Problem {
+pub(super) fn forbidden(name: &str, has: Role, needs: Role) -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
         "role-too-low",

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    auth::Principal,
+    auth::{Principal, Role},
     commands::{Answer, Nothing, answer_of, read},
+    guard::forbidden,
     problem::Problem,
     routes::{CellPath, Shared, cell_id},
 };
@@ -98,6 +99,10 @@ pub(super) async fn promote(
     body: Body,
 ) -> Answer {
     let PromoteBody { force } = read(body, r#"{"force": false}"#, 4096).await?;
+    // Whoever may steer by what was proved may not thereby switch the proof off.
+    if force && who.role < Role::Admin {
+        return Err(forbidden(&who.name, who.role, Role::Admin));
+    }
     hand_over(&shared, who, ModelCommand::Promote { id, force }).await
 }
 

@@ -4,6 +4,7 @@
 //! said. [`Models`] watches what becomes of it, lets a model serve or takes it back, and begins trainings, which run as processes of
 //! their own. Everything that changes who serves is in the ledger before it counts.
 
+mod judging;
 mod outcomes;
 mod serving;
 mod trainer;
@@ -22,13 +23,14 @@ use forefend_domain::{OperatingCurve, Timestamp};
 use forefend_learn::practice::{Card, Drift, Registry, RegistryError, Spread, State, gate};
 use forefend_predict::learned::Model;
 use forefend_store::LedgerReader;
+use judging::{Job, Judgement, Judging};
 use outcomes::append_incident;
 pub(crate) use outcomes::{PAST_FAILURES, read_all as read_outcomes, write_past};
 use serving::Fate;
 pub(crate) use serving::Serving;
 use trainer::Trainer;
 pub use trials::Role;
-use trials::Running;
+use trials::{Running, Trier};
 pub use view::{ModelView, ModelsView, TrialView};
 
 /// What an operator may ask for.
@@ -55,6 +57,8 @@ const JUDGED_EVERY: Duration = Duration::from_secs(10);
 const LOOKED_EVERY: Duration = Duration::from_secs(2);
 /// How often a trial is written down.
 const KEPT_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether telemetry is still what the champion learned from.
+const DRIFT_EVERY: Duration = Duration::from_secs(60);
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -103,9 +107,11 @@ pub(crate) struct Models {
     serving: Serving,
     state: State,
     trainer: Trainer,
+    judging: Judging,
     looked_at: Option<Timestamp>,
     judged_at: Option<Timestamp>,
     kept_at: Option<Timestamp>,
+    drift_at: Option<Timestamp>,
     /// What is wrong with models on disk, in words.
     trouble: Option<String>,
     operating: (OperatingCurve, Duration),
@@ -137,10 +143,12 @@ impl Models {
         let mut models = Self {
             serving: Serving::new(forecast),
             trainer: Trainer::new(now),
+            judging: Judging::begin(),
             state: State::default(),
             looked_at: None,
             judged_at: None,
             kept_at: None,
+            drift_at: None,
             trouble: None,
             operating: (OperatingCurve::default(), Duration::ZERO),
             spread: Spread::default(),
@@ -154,6 +162,7 @@ impl Models {
             config,
         };
         models.look(now);
+        models.ask(now);
         Ok(models)
     }
 
@@ -187,17 +196,26 @@ impl Models {
             self.looked_at = Some(now);
             self.look(now);
         }
-        if is_due(self.kept_at, now, KEPT_EVERY) {
-            self.kept_at = Some(now);
-            self.serving.each(|running| running.keep(&self.places.models()));
+        if is_due(self.drift_at, now, DRIFT_EVERY) {
+            self.drift_at = Some(now);
             wishes.extend(self.look_for_drift(now));
         }
-        if !is_due(self.judged_at, now, JUDGED_EVERY) {
-            return wishes;
+        let judged = self.judging.done();
+        wishes.extend(self.act_on(judged, now));
+        if is_due(self.judged_at, now, JUDGED_EVERY) && self.judging.is_idle() {
+            self.judged_at = Some(now);
+            self.ask(now);
         }
-        self.judged_at = Some(now);
-        wishes.extend(self.judge(now));
         wishes
+    }
+
+    /// Gives trials to be judged, and now and then to be written down.
+    fn ask(&mut self, now: Timestamp) {
+        let is_kept = is_due(self.kept_at, now, KEPT_EVERY);
+        let folder = is_kept.then(|| self.places.models());
+        self.kept_at = if is_kept { Some(now) } else { self.kept_at };
+        let settings = self.gate_settings_of();
+        self.serving.ask(&settings, |job| self.judging.ask(Job { keep_in: folder.clone(), ..job }));
     }
 
     /// A champion that is shown something else than it learned from may be wrong before failures tell: a training begins, once.
@@ -380,24 +398,24 @@ impl Models {
         }
         let mut wanted = Vec::new();
         if let Some(shadow) = &state.shadow {
-            wanted.push((Role::Shadow, Some(shadow.clone())));
+            wanted.push(Trier { role: Role::Shadow, id: Some(shadow.clone()) });
         }
         if let (Some(_), Some(before)) = (&state.champion, state.before.last()) {
-            wanted.push((Role::Guard, before.clone()));
+            wanted.push(Trier { role: Role::Guard, id: before.clone() });
         }
         let champion = state.champion.clone();
         self.serving.keep_trials(&wanted, &champion);
-        for (role, id) in wanted {
-            if self.serving.has_trial(role, id.as_ref()) {
+        for trier in wanted {
+            if self.serving.has_trial(&trier) {
                 continue;
             }
-            let loaded = load(&id).map_err(|e| e.to_string());
+            let loaded = load(&trier.id).map_err(|e| e.to_string());
             // How far ahead they look, and what the champion had seen, is in the cards.
-            let (of_other, of_champion) = (self.card(id.as_ref()), self.card(champion.as_ref()));
+            let (of_other, of_champion) = (self.card(trier.id.as_ref()), self.card(champion.as_ref()));
             let horizon_s = of_other.or(of_champion).map_or(60.0, |card| card.horizon_s);
             match loaded {
                 Ok(model) => {
-                    let running = Running::begin(role, id, &champion, model, horizon_s, now)
+                    let running = Running::begin(trier, &champion, model, horizon_s, now)
                         .with_papers(of_other, of_champion)
                         .taken_up(&self.places.models());
                     self.serving.try_beside(running);
@@ -451,14 +469,14 @@ impl Models {
         }
     }
 
-    /// Asks the gate of every trial.
-    fn judge(&mut self, now: Timestamp) -> Vec<Wish> {
-        if self.stuck {
-            return Vec::new();
-        }
-        let settings = self.gate_settings_of();
+    /// What follows from verdicts.
+    fn act_on(&self, judged: Vec<Judgement>, now: Timestamp) -> Vec<Wish> {
         let mut wishes = Vec::new();
-        for view in self.serving.verdicts(&settings) {
+        for judgement in judged {
+            if !self.serving.take(&judgement) || self.stuck {
+                continue;
+            }
+            let view = judgement.view;
             match view.role {
                 Role::Guard => {
                     if let Some(gain) = view.speaks_against {

@@ -14,7 +14,8 @@ use forefend_predict::{
 };
 
 use super::{
-    trials::{Role, Running},
+    judging::{Job, Judgement},
+    trials::{Running, Trier},
     view::TrialView,
 };
 
@@ -127,24 +128,18 @@ impl Serving {
     }
 
     /// Ends every trial that is not among these, or that was against another champion.
-    pub(super) fn keep_trials(&self, wanted: &[(Role, Option<String>)], champion: &Option<String>) {
+    pub(super) fn keep_trials(&self, wanted: &[Trier], champion: &Option<String>) {
         let mut inner = self.0.borrow_mut();
-        inner.trials.retain(|r| {
-            r.trial.champion == super::trials::name(champion)
-                && wanted.iter().any(|(role, id)| *role == r.role && *id == r.id)
-        });
+        let against = super::trials::name(champion);
+        inner.trials.retain(|r| r.trial.champion == against && wanted.contains(&r.trier));
     }
 
-    pub(super) fn has_trial(&self, role: Role, id: Option<&String>) -> bool {
-        self.0.borrow().trials.iter().any(|r| r.role == role && r.id.as_ref() == id)
+    pub(super) fn has_trial(&self, trier: &Trier) -> bool {
+        self.0.borrow().trials.iter().any(|r| r.trier == *trier)
     }
 
     pub(super) fn try_beside(&self, running: Running) {
         self.0.borrow_mut().trials.push(running);
-    }
-
-    pub(super) fn each(&self, mut of: impl FnMut(&Running)) {
-        self.0.borrow().trials.iter().for_each(&mut of);
     }
 
     /// Takes what became of cells.
@@ -152,6 +147,9 @@ impl Serving {
         let mut inner = self.0.borrow_mut();
         let inner = &mut *inner;
         inner.askable.clear();
+        for running in &mut inner.trials {
+            running.trial.fleet(fates.len());
+        }
         for Fate { cell, service, failed, emptied, is_well } in fates {
             for running in &mut inner.trials {
                 if let Some(since) = failed {
@@ -178,13 +176,23 @@ impl Serving {
         self.0.borrow().trials.iter().map(|running| running.view(settings)).collect()
     }
 
-    /// Those in which something was settled since the last time.
-    pub(super) fn verdicts(
+    /// Gives those away, by `ask`, in which something was settled since they last were.
+    pub(super) fn ask(
         &self,
         settings: &impl Fn(Duration, Duration) -> gate::Settings,
-    ) -> Vec<TrialView> {
-        let mut inner = self.0.borrow_mut();
-        inner.trials.iter_mut().filter_map(|running| running.news(settings)).collect()
+        mut ask: impl FnMut(Job) -> bool,
+    ) {
+        for running in &mut self.0.borrow_mut().trials {
+            if running.news(settings).is_some_and(&mut ask) {
+                running.was_asked();
+            }
+        }
+    }
+
+    /// Takes a verdict. Whether it is of a trial that is still going on.
+    pub(super) fn take(&self, judgement: &Judgement) -> bool {
+        let trials = &mut self.0.borrow_mut().trials;
+        trials.iter_mut().any(|running| running.take(&judgement.trier, &judgement.view))
     }
 }
 

@@ -114,7 +114,10 @@ impl Stage {
                     .predict(&windows(n, self.s, shows), Duration::from_secs(HORIZON_S))
                     .unwrap();
             }
-            for wish in self.models.see(now, &fates) {
+            let mut wishes = self.models.see(now, &fates);
+            let judged = self.models.judging.all_done();
+            wishes.extend(self.models.act_on(judged, now));
+            for wish in wishes {
                 self.told.push(wish.words());
                 self.models.grant(&wish, now).unwrap();
             }
@@ -196,7 +199,10 @@ fn a_trial_goes_on_after_a_restart_and_a_damaged_champion_is_not_served() {
     stage.pass(1, true, true);
     let looks = stage.models.view().trials[0].looks;
     assert!(looks > 0);
-    let again = Models::open(stage.models.places.clone(), config(), true, at(stage.s)).unwrap();
+    drop(std::mem::replace(&mut stage.models.judging, Judging::begin()));
+    let mut again = Models::open(stage.models.places.clone(), config(), true, at(stage.s)).unwrap();
+    let judged = again.judging.all_done();
+    assert!(again.act_on(judged, at(stage.s)).is_empty());
     let taken_up = again.view().trials[0].looks;
     // What was not yet written down is lost.
     assert!(taken_up > 0 && taken_up <= looks, "{taken_up} of {looks}");

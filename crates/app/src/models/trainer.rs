@@ -22,7 +22,10 @@ pub(super) struct Trainer {
     failed: BTreeSet<CellId>,
     running: Option<Running>,
     last: String,
+    /// When the last one began, as far as the distance between two counts: somebody who asks for one does not wait.
     begun: Timestamp,
+    /// When the one under way began.
+    started: Timestamp,
 }
 
 enum Running {
@@ -31,6 +34,8 @@ enum Running {
     Training(Child),
 }
 
+/// A training that takes longer is ended: the next night's would have to wait for it.
+const LONGEST: Duration = Duration::from_secs(6 * 3_600);
 /// Trainings after failures are at least so far apart: ten failures in a minute are one event.
 const APART: Duration = Duration::from_secs(60);
 
@@ -43,6 +48,7 @@ impl Trainer {
             running: None,
             last: "nothing was trained since the engine started".to_owned(),
             begun: now,
+            started: now,
         }
     }
 
@@ -59,6 +65,10 @@ impl Trainer {
 
     /// Notes new failures.
     pub(super) fn failures(&mut self, now: Timestamp, fates: &[Fate], after: Duration) {
+        if self.failed.len() > fates.len() {
+            let known: BTreeSet<&CellId> = fates.iter().map(|fate| &fate.cell).collect();
+            self.failed.retain(|cell| known.contains(cell));
+        }
         for fate in fates {
             if fate.failed.is_some() && self.failed.insert(fate.cell.clone()) {
                 self.soon(now + after);
@@ -91,7 +101,7 @@ impl Trainer {
     /// Begins what is due, and tells what has ended.
     pub(super) fn step(&mut self, now: Timestamp, places: &Places, ledger: &LedgerReader) -> Option<String> {
         if let Some(running) = self.running.take() {
-            let (running, told) = go_on(running);
+            let (running, told) = go_on(running, now.since(self.started) >= LONGEST);
             self.running = running;
             if let Some(told) = told {
                 self.last.clone_from(&told);
@@ -103,7 +113,7 @@ impl Trainer {
         if !due {
             return None;
         }
-        (self.due, self.begun) = (None, now);
+        (self.due, self.begun, self.started) = (None, now, now);
         let (sender, receiver) = mpsc::channel();
         let (places, ledger) = (places.clone(), ledger.clone());
         // The ledger may be long; the loop does not wait for it.
@@ -115,7 +125,7 @@ impl Trainer {
     }
 }
 
-fn go_on(running: Running) -> (Option<Running>, Option<String>) {
+fn go_on(running: Running, too_long: bool) -> (Option<Running>, Option<String>) {
     match running {
         Running::Gathering(receiver) => match receiver.try_recv() {
             Ok(Ok(child)) => (Some(Running::Training(child)), None),
@@ -124,6 +134,15 @@ fn go_on(running: Running) -> (Option<Running>, Option<String>) {
             Err(mpsc::TryRecvError::Disconnected) => (None, Some("a training could not begin".to_owned())),
         },
         Running::Training(mut child) => match child.try_wait() {
+            Ok(None) if too_long => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let hours = LONGEST.as_secs() / 3_600;
+                (
+                    None,
+                    Some(format!("a training took more than {hours} h and was ended; who served still does")),
+                )
+            }
             Ok(None) => (Some(Running::Training(child)), None),
             Ok(Some(_)) => {
                 let text =

@@ -1,11 +1,11 @@
 use std::{path::Path, time::Duration};
 
 use forefend_domain::Timestamp;
-use forefend_learn::practice::{Card, Judged, Trial, gate};
+use forefend_learn::practice::{Card, Trial, gate};
 use forefend_predict::learned::Model;
 use serde::{Deserialize, Serialize};
 
-use super::view::TrialView;
+use super::{judging::Job, view::TrialView};
 
 /// Why a model is asked beside the champion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,15 +17,24 @@ pub enum Role {
     Guard,
 }
 
-/// A model that is asked beside the champion.
-pub(super) struct Running {
+/// Which model is asked beside the champion, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trier {
     pub(super) role: Role,
     /// `None`: the model of the first day.
     pub(super) id: Option<String>,
+}
+
+/// A model that is asked beside the champion.
+pub(super) struct Running {
+    pub(super) trier: Trier,
     pub(super) model: Model,
     pub(super) trial: Trial,
     papers: gate::Papers,
-    judged: usize,
+    /// As it was last judged; `None` until then.
+    view: Option<TrialView>,
+    /// How much had been settled when it was last given to be judged.
+    asked: Option<u64>,
 }
 
 /// The name in files and for people.
@@ -36,27 +45,17 @@ pub(super) fn name(id: &Option<String>) -> String {
 /// A trial of one against another goes on where it was after a restart, unless it is older than this.
 const OLD: Duration = Duration::from_secs(30 * 86_400);
 
-/// The same, with who serves and who would like to in each other's place.
-fn swapped(rows: &[Judged]) -> Vec<Judged> {
-    let swap = |row: &Judged| Judged { champion: row.challenger, challenger: row.champion, ..row.clone() };
-    rows.iter().map(swap).collect()
-}
-
-/// Guards look at what was said lately: a champion may be good for a year and then turn bad.
-const LATELY: usize = 20_000;
-
 impl Running {
     pub(super) fn begin(
-        role: Role,
-        id: Option<String>,
+        trier: Trier,
         champion: &Option<String>,
         model: Model,
         horizon_s: f64,
         now: Timestamp,
     ) -> Self {
         let horizon = Duration::try_from_secs_f64(horizon_s).unwrap_or(Duration::from_secs(60));
-        let trial = Trial::new(name(champion), name(&id), now, horizon, horizon / 16);
-        Self { role, id, model, trial, papers: gate::Papers::default(), judged: 0 }
+        let trial = Trial::new(name(champion), name(&trier.id), now, horizon, horizon / 16);
+        Self { trier, model, trial, papers: gate::Papers::default(), view: None, asked: None }
     }
 
     pub(super) fn with_papers(mut self, other: Option<&Card>, champion: Option<&Card>) -> Self {
@@ -69,17 +68,9 @@ impl Running {
         self
     }
 
-    fn file(&self) -> String {
-        let role = match self.role {
-            Role::Shadow => "shadow",
-            Role::Guard => "guard",
-        };
-        format!("trial-{role}.json")
-    }
-
     /// Goes on with what was written down before a restart, if it is of the same two.
     pub(super) fn taken_up(mut self, folder: &Path) -> Self {
-        let path = folder.join(self.file());
+        let path = folder.join(file(self.trier.role));
         if !super::exists(&path) {
             return self;
         }
@@ -99,47 +90,65 @@ impl Running {
         self
     }
 
-    /// Writes it down; what is lost by a kill in between is evidence, and losing evidence errs on the safe side.
-    pub(super) fn keep(&self, folder: &Path) {
-        let path = folder.join(self.file());
-        let beside = path.with_extension("new");
-        let written = serde_json::to_vec(&self.trial)
-            .map_err(std::io::Error::other)
-            .and_then(|bytes| std::fs::write(&beside, bytes))
-            .and_then(|()| std::fs::rename(&beside, &path));
-        if let Err(error) = written {
-            tracing::warn!(path = %path.display(), %error, "a trial can't be written down");
-        }
-    }
-
+    /// As it was last judged, or with nothing seen.
     pub(super) fn view(&self, settings: &impl Fn(Duration, Duration) -> gate::Settings) -> TrialView {
-        let settings = settings(self.trial.horizon(), self.trial.every());
-        let judged = self.trial.judged();
-        let lately = &judged[judged.len().saturating_sub(LATELY)..];
-        TrialView {
-            id: self.id.clone(),
-            role: self.role,
+        self.view.clone().unwrap_or_else(|| TrialView {
+            id: self.trier.id.clone(),
+            role: self.trier.role,
             against: self.trial.champion.clone(),
             since: self.trial.since,
-            looks: judged.len(),
-            verdict: gate::gate(&judged, &self.papers, &settings),
-            speaks_against: match self.role {
-                Role::Guard => gate::has_turned_bad(lately, &settings),
-                Role::Shadow => gate::has_turned_bad(&swapped(lately), &settings),
-            },
-        }
+            looks: 0,
+            verdict: gate::gate(&[], &self.papers, &settings(self.trial.horizon(), self.trial.every())),
+            speaks_against: None,
+        })
     }
 
-    /// The view, if something was settled since it was last asked for.
-    pub(super) fn news(
-        &mut self,
-        settings: &impl Fn(Duration, Duration) -> gate::Settings,
-    ) -> Option<TrialView> {
-        let settled = self.trial.settled();
-        if settled == self.judged {
+    /// What is to be judged, if something was settled since it was last given away.
+    pub(super) fn news(&self, settings: &impl Fn(Duration, Duration) -> gate::Settings) -> Option<Job> {
+        if self.asked == Some(self.trial.ever_settled()) {
             return None;
         }
-        self.judged = settled;
-        Some(self.view(settings))
+        Some(Job {
+            trier: self.trier.clone(),
+            trial: self.trial.clone(),
+            papers: self.papers.clone(),
+            settings: settings(self.trial.horizon(), self.trial.every()),
+            keep_in: None,
+        })
+    }
+
+    /// It was given to be judged as it stands.
+    pub(super) fn was_asked(&mut self) {
+        self.asked = Some(self.trial.ever_settled());
+    }
+
+    /// Takes a verdict, if it is of this trial and no earlier one of the same two.
+    pub(super) fn take(&mut self, trier: &Trier, view: &TrialView) -> bool {
+        let is_mine =
+            *trier == self.trier && view.against == self.trial.champion && view.since == self.trial.since;
+        if is_mine {
+            self.view = Some(view.clone());
+        }
+        is_mine
+    }
+}
+
+fn file(role: Role) -> &'static str {
+    match role {
+        Role::Shadow => "trial-shadow.json",
+        Role::Guard => "trial-guard.json",
+    }
+}
+
+/// Writes a trial down; what is lost by a kill in between is evidence, and losing evidence errs on the safe side.
+pub(super) fn keep(trial: &Trial, role: Role, folder: &Path) {
+    let path = folder.join(file(role));
+    let beside = path.with_extension("new");
+    let written = serde_json::to_vec(trial)
+        .map_err(std::io::Error::other)
+        .and_then(|bytes| std::fs::write(&beside, bytes))
+        .and_then(|()| std::fs::rename(&beside, &path));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "a trial can't be written down");
     }
 }

@@ -12,6 +12,9 @@ use crate::evaluate::survival::Followed;
 /// Two models asked side by side, live: what each says of every cell at fixed instants, and, a horizon later, what became of it.
 ///
 /// What a history may have leaked (a metric that was filled in afterwards) can't leak here: both speak before anything has happened.
+/// Memory is bounded, however large the fleet and however long the trial: of too many cells a share is asked, of too many quiet stretches a
+/// share is kept, chosen by their names alone, and what is left counts for what is not (Horvitz and Thompson 1952). No failure is dropped
+/// for want of room before all quiet is.
 /// Pure: time and outcomes are told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -23,11 +26,16 @@ pub struct Trial {
     pub since: Timestamp,
     horizon: Duration,
     every: Duration,
-    asked: BTreeMap<CellId, Timestamp>,
-    open: VecDeque<Open>,
+    watched: BTreeMap<CellId, Watched>,
     settled: VecDeque<Judged>,
-    /// Failures seen, the newest of each cell: to tell a new one from one that goes on.
-    failed: BTreeMap<CellId, Timestamp>,
+    /// Of so many cells one is asked.
+    one_cell_of: u64,
+    /// Of so many quiet stretches one is kept.
+    one_quiet_of: u64,
+    /// Looks settled since the beginning, those among them that were not kept.
+    ever_settled: u64,
+    /// When the next open look has come to its end.
+    next: Option<Timestamp>,
 }
 
 /// What both said of a cell at an instant.
@@ -39,17 +47,29 @@ pub struct Said {
     pub other: f64,
 }
 
+/// One cell, and what is not yet known of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Watched {
+    service: ServiceId,
+    asked: Timestamp,
+    /// Oldest first.
+    open: VecDeque<Open>,
+    /// Its newest failure: to tell a new one from one that goes on.
+    failed: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Open {
-    cell: CellId,
-    service: ServiceId,
     at: Timestamp,
     champion: f64,
     other: f64,
+    weight: f32,
 }
 
-/// Looks that are kept, settled ones and open ones; the oldest go first.
-const MOST: usize = 100_000;
+/// Looks that are open at most, of all cells together.
+const MOST_OPEN: u64 = 200_000;
+/// Settled looks that are kept.
+const MOST: usize = 50_000;
 
 impl Trial {
     /// Begins one. Cells are asked about every `every`.
@@ -67,10 +87,12 @@ impl Trial {
             since,
             horizon,
             every: every.max(Duration::from_millis(1)),
-            asked: BTreeMap::new(),
-            open: VecDeque::new(),
+            watched: BTreeMap::new(),
             settled: VecDeque::new(),
-            failed: BTreeMap::new(),
+            one_cell_of: 1,
+            one_quiet_of: 1,
+            ever_settled: 0,
+            next: None,
         }
     }
 
@@ -86,100 +108,147 @@ impl Trial {
         self.every
     }
 
+    /// How many cells there are, of which some may be asked: of more than memory has room for, a share.
+    pub fn fleet(&mut self, cells: usize) {
+        let looks = (self.horizon.as_secs_f64() / self.every.as_secs_f64()).ceil().max(1.0) as u64;
+        let needed = (cells as u64).saturating_mul(looks).div_ceil(MOST_OPEN).max(1);
+        self.one_cell_of = needed.checked_next_power_of_two().unwrap_or(1 << 63);
+        if self.watched.len() > 2 * cells {
+            // Cells that are gone.
+            self.watched.retain(|_, known| !known.open.is_empty());
+        }
+    }
+
     /// Whether it is time to ask both about a cell. Instants are fixed, not chosen by what happens.
     #[must_use]
     pub fn is_due(&self, cell: &CellId, at: Timestamp) -> bool {
         let turn =
             |at: Timestamp| at.unix_ms() / u64::try_from(self.every.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.asked.get(cell).is_none_or(|last| turn(at) > turn(*last))
+        self.watched.get(cell).is_none_or(|known| turn(at) > turn(known.asked))
+            && is_one_of(self.one_cell_of, cell.as_str())
     }
 
     /// Notes what both said of a cell that is well and has its traffic.
     pub fn note(&mut self, cell: &CellId, service: &ServiceId, at: Timestamp, said: Said) {
-        self.asked.insert(cell.clone(), at);
-        if self.open.len() >= MOST {
-            self.open.pop_front();
-        }
-        let (champion, other) = (said.champion, said.other);
-        self.open.push_back(Open { cell: cell.clone(), service: service.clone(), at, champion, other });
+        let fresh = || Watched { service: service.clone(), asked: at, open: VecDeque::new(), failed: None };
+        let known = self.watched.entry(cell.clone()).or_insert_with(fresh);
+        known.asked = at;
+        let (champion, other, weight) = (said.champion, said.other, self.one_cell_of as f32);
+        known.open.push_back(Open { at, champion, other, weight });
+        let ends = at + self.horizon;
+        self.next = Some(self.next.map_or(ends, |next| next.min(ends)));
     }
 
     /// A cell failed: of all that was said of it within a horizon before, it is now known what became of it. Told again, it changes
     /// nothing. `kind`: what sort of failure, if that is known.
     pub fn failed(&mut self, cell: &CellId, since: Timestamp, kind: &str) {
-        if self.failed.get(cell).is_some_and(|known| since <= *known) {
+        let Some(known) = self.watched.get_mut(cell) else { return };
+        if known.failed.is_some_and(|before| since <= before) {
             return;
         }
-        self.failed.insert(cell.clone(), since);
+        known.failed = Some(since);
         let block = format!("{cell}@{}", since.unix_ms());
-        self.settle(|open| {
-            if open.cell != *cell {
-                return None;
-            }
-            let time_s = since.since(open.at).as_secs_f64();
-            // Said after it began: that is no foresight, and tells nothing.
-            Some(
-                (since > open.at)
-                    .then(|| (Followed { time_s, failed: true }, block.clone(), kind.to_owned())),
-            )
-        });
+        self.end(cell, since, |_| (true, block.clone(), kind.to_owned()));
     }
 
     /// All of a cell's traffic began to move away: what would have become of it from then on is not known.
     pub fn emptied(&mut self, cell: &CellId, from: Timestamp) {
-        let horizon = self.horizon;
-        self.settle(|open| {
-            (open.cell == *cell).then(|| {
-                let time_s = from.since(open.at).as_secs_f64();
-                (from > open.at).then(|| {
-                    (Followed { time_s, failed: false }, quiet(&open.cell, open.at, horizon), String::new())
-                })
-            })
-        });
+        if self.watched.get(cell).is_some_and(|known| !known.open.is_empty()) {
+            let horizon = self.horizon;
+            self.end(cell, from, |open| (false, quiet(cell, open.at, horizon), String::new()));
+        }
+    }
+
+    /// Settles all that is open of a cell by what became of it at `end`. What was said after that is no foresight, and dropped.
+    fn end(&mut self, cell: &CellId, end: Timestamp, of: impl Fn(&Open) -> (bool, String, String)) {
+        let Some(known) = self.watched.get_mut(cell) else { return };
+        let (service, open) = (known.service.clone(), std::mem::take(&mut known.open));
+        for open in open.into_iter().filter(|open| open.at < end) {
+            let (failed, block, kind) = of(&open);
+            let followed = Followed { time_s: end.since(open.at).as_secs_f64(), failed };
+            self.keep(judged(cell, &service, open, followed, block, kind));
+        }
     }
 
     /// Time has passed: what was said a horizon ago and was followed by nothing has come to nothing.
     pub fn pass(&mut self, now: Timestamp) {
+        if self.next.is_none_or(|next| now < next) {
+            return;
+        }
         let horizon = self.horizon;
-        self.settle(|open| {
-            (open.at + horizon <= now).then(|| {
+        let mut ended = Vec::new();
+        for (cell, known) in &mut self.watched {
+            while let Some(open) = known.open.pop_front_if(|open| open.at + horizon <= now) {
                 let followed = Followed { time_s: now.since(open.at).as_secs_f64(), failed: false };
-                Some((followed, quiet(&open.cell, open.at, horizon), String::new()))
-            })
-        });
+                let block = quiet(cell, open.at, horizon);
+                ended.push(judged(cell, &known.service, open, followed, block, String::new()));
+            }
+        }
+        self.next = self.watched.values().filter_map(|known| Some(known.open.front()?.at + horizon)).min();
+        ended.into_iter().for_each(|row| self.keep(row));
     }
 
-    /// What was said and is settled, oldest first.
+    /// What was said and is settled, oldest first, as far as it is kept.
     #[must_use]
     pub fn judged(&self) -> Vec<Judged> {
         self.settled.iter().cloned().collect()
     }
 
-    /// How many looks are settled.
+    /// How many looks have been settled since the beginning.
     #[must_use]
-    pub fn settled(&self) -> usize {
-        self.settled.len()
+    pub fn ever_settled(&self) -> u64 {
+        self.ever_settled
     }
 
-    /// `of`: `None` leaves a look open, `Some(None)` drops it.
-    fn settle(&mut self, mut of: impl FnMut(&Open) -> Option<Option<(Followed, String, String)>>) {
-        let mut left = VecDeque::with_capacity(self.open.len());
-        for open in std::mem::take(&mut self.open) {
-            match of(&open) {
-                None => left.push_back(open),
-                Some(None) => {}
-                Some(Some((followed, block, kind))) => {
-                    let Open { cell, service, at, champion, other } = open;
-                    let mark = Landmark { cell, service, at, followed, block, kind, weight: 1.0 };
-                    if self.settled.len() >= MOST {
-                        self.settled.pop_front();
-                    }
-                    self.settled.push_back(Judged { mark, champion, challenger: other });
-                }
+    fn keep(&mut self, mut row: Judged) {
+        self.ever_settled += 1;
+        if !row.mark.followed.failed {
+            if !is_one_of(self.one_quiet_of, &row.mark.block) {
+                return;
             }
+            row.mark.weight *= self.one_quiet_of as f32;
         }
-        self.open = left;
+        self.settled.push_back(row);
+        if self.settled.len() > MOST {
+            self.thin();
+        }
     }
+
+    /// Half of all quiet stretches go, and what is left of them counts twice. Where failures alone are too many, the oldest go.
+    fn thin(&mut self) {
+        self.one_quiet_of = self.one_quiet_of.saturating_mul(2);
+        let one_of = self.one_quiet_of;
+        self.settled.retain_mut(|row| {
+            if row.mark.followed.failed {
+                return true;
+            }
+            row.mark.weight *= 2.0;
+            is_one_of(one_of, &row.mark.block)
+        });
+        while self.settled.len() > MOST {
+            self.settled.pop_front();
+        }
+    }
+}
+
+fn judged(
+    cell: &CellId,
+    service: &ServiceId,
+    open: Open,
+    followed: Followed,
+    block: String,
+    kind: String,
+) -> Judged {
+    let Open { at, champion, other, weight } = open;
+    let mark = Landmark { cell: cell.clone(), service: service.clone(), at, followed, block, kind, weight };
+    Judged { mark, champion, challenger: other }
+}
+
+/// Whether a name is in the share `1 / n` of all names; `n` a power of two, so that each share holds all smaller ones. The same in every run.
+fn is_one_of(n: u64, name: &str) -> bool {
+    let hash = blake3::hash(name.as_bytes());
+    let first = hash.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
+    n <= 1 || first & (n - 1) == 0
 }
 
 fn quiet(cell: &CellId, at: Timestamp, horizon: Duration) -> String {
@@ -225,7 +294,7 @@ mod tests {
             ask(&mut trial, "a", s);
             ask(&mut trial, "b", s);
         }
-        assert_eq!(trial.settled(), 0);
+        assert_eq!(trial.ever_settled(), 0);
         trial.failed(&cell("a"), at(12), "leak");
         trial.failed(&cell("a"), at(12), "leak");
         // Asked at 1, 5, 10, 15 and 20; what was said at 15 and 20 came after it had begun.
@@ -235,7 +304,7 @@ mod tests {
         assert_eq!(settled(&trial)[3..], [(1, false, 10.0), (5, false, 6.0), (10, false, 1.0)]);
         ask(&mut trial, "c", 30);
         trial.pass(at(59));
-        assert_eq!(trial.settled(), 6);
+        assert_eq!(trial.ever_settled(), 6);
         trial.pass(at(60));
         assert_eq!(settled(&trial)[6..], [(30, false, 30.0)]);
     }
@@ -248,5 +317,57 @@ mod tests {
         ask(&mut trial, "a", 40);
         let text = serde_json::to_string(&trial).unwrap();
         assert_eq!(serde_json::from_str::<Trial>(&text).unwrap(), trial);
+    }
+
+    #[test]
+    fn a_trial_of_a_large_fleet_keeps_within_bounds_and_its_rates() {
+        const CELLS: usize = 1_000;
+        let mut trial = trial();
+        let shop = ServiceId::new("shop").unwrap();
+        let names: Vec<CellId> = (0..CELLS).map(|n| cell(&format!("c{n}"))).collect();
+        let (mut said, mut failures) = (0_u32, 0_u32);
+        for s in (0..1_500).step_by(5) {
+            trial.fleet(CELLS);
+            for (n, name) in names.iter().enumerate() {
+                // One cell fails every five seconds; it is not asked in the half minute after.
+                let failed = s / 5 % CELLS as u64 == n as u64;
+                if failed {
+                    trial.failed(name, at(s), "");
+                    failures += 1;
+                }
+                if !failed && trial.is_due(name, at(s)) {
+                    trial.note(name, &shop, at(s), Said { champion: 0.1, other: 0.2 });
+                    said += 1;
+                }
+            }
+            trial.pass(at(s));
+        }
+        let judged = trial.judged();
+        assert!(judged.len() <= MOST && judged.len() > MOST / 4, "{}", judged.len());
+        let failed: Vec<_> = judged.iter().filter(|j| j.mark.followed.failed).collect();
+        assert_eq!(
+            failed.iter().map(|j| &j.mark.block).collect::<std::collections::BTreeSet<_>>().len(),
+            failures as usize - 1
+        );
+        assert!(failed.iter().all(|j| (j.mark.weight - 1.0).abs() < 1e-6));
+        // What is kept stands for all that was settled.
+        let stands_for: f32 = judged.iter().map(|j| j.mark.weight).sum();
+        let open = (CELLS * 6) as f32;
+        assert!((stands_for / (said as f32 - open) - 1.0).abs() < 0.1, "{stands_for} of {said}");
+    }
+
+    #[test]
+    fn of_too_many_cells_a_share_is_asked_that_counts_for_all() {
+        let mut trial = trial();
+        // Six looks a horizon.
+        trial.fleet(100_000);
+        let asked = (0..10_000).filter(|n| trial.is_due(&cell(&format!("c{n}")), at(1))).count();
+        assert!((2_200..2_800).contains(&asked), "{asked} of 10000, a quarter is expected");
+        let (name, shop) = (cell("any"), ServiceId::new("shop").unwrap());
+        trial.note(&name, &shop, at(1), Said { champion: 0.1, other: 0.2 });
+        trial.pass(at(31));
+        assert_eq!(trial.judged()[0].mark.weight, 4.0);
+        trial.fleet(0);
+        assert!(trial.watched.is_empty(), "a cell of which nothing was said any more is forgotten");
     }
 }
