@@ -112,6 +112,8 @@ pub(crate) fn hand_over(from: &CellId, begun: &mut ShiftMemory, decision: &mut D
         format!("its shift begins with what {} has shown: {}", test.mirror, shown(test.evidence)),
     );
     begun.head_start = test.share;
+    // It is away already, or on its way, and so counts with what others of this tick may move.
+    begun.target = test.share;
     begun.mirrors.insert(test.mirror.clone(), test.evidence);
     begun.carriers.insert(test.mirror);
 }

@@ -20,6 +20,9 @@ use crate::{
 /// At most this many mirrors share one cell's traffic: each must earn its part by evidence of its own.
 const MOST_MIRRORS: usize = 3;
 
+/// Rounding of both levels of weights, as a share of the service.
+const ROUNDING: f64 = 0.000_3;
+
 /// Traffic that is due to go home piles up for at most this long.
 const LONGEST_RETURN_STEP: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -331,13 +334,14 @@ fn allowed_shares(
         } else {
             earned_share(evidence, policy.canary.tolerated_harm).max(first)
         };
-        room += capacity;
         let (mut share, mut by) =
             if capacity < earned { (capacity, "capacity") } else { (earned, "evidence") };
         let may_grow = shift.outbound && cell::may_grow(mirror, has > 0.0, policy, scene.world.now);
         if scene.guards.readiness && !may_grow && share > has {
             (share, by) = (has, "readiness");
         }
+        // One that may not have more leaves the rest to others, whatever it could carry.
+        room += if by == "readiness" { share } else { capacity };
         allowed.push(Allowed { mirror: id.clone(), share, by });
     }
     allowed
@@ -372,7 +376,9 @@ pub(crate) fn reclaim(scene: &Scene<'_>, effective: &ServiceWeights, memory: &mu
         memory.shifts.values().flat_map(|s| s.carriers.iter().cloned()).collect();
     for shift in memory.shifts.values_mut().filter(|s| s.service == scene.service.service.id) {
         for mirror in shift.mirrors.keys() {
-            if effective.share(mirror) > scene.home_share(mirror) && claimed.insert(mirror.clone()) {
+            // What the weights' rounding leaves at a cell is nobody's traffic.
+            let carries = effective.share(mirror) > scene.home_share(mirror) + ROUNDING;
+            if carries && claimed.insert(mirror.clone()) {
                 shift.carriers.insert(mirror.clone());
             }
         }

@@ -116,7 +116,8 @@ fn request() -> impl Strategy<Value = (u32, Option<u64>, bool)> {
 
 fn look() -> impl Strategy<Value = Look> {
     (
-        0u64..4_000,
+        // No two ticks are at the same instant.
+        1u64..4_000,
         prop::collection::vec(cell_look(), 6),
         (prop::bool::weighted(0.1), Just(true), prop::bool::weighted(0.9), any::<bool>()),
         prop::collection::vec(any::<bool>(), 6),
