@@ -6,5 +6,6 @@ pub mod cli;
 pub mod demo;
 pub mod drills;
 pub mod engine;
+mod listen;
 pub mod models;
 mod receive;

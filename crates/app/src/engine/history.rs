@@ -117,12 +117,24 @@ pub(crate) struct Tee<'a> {
 
 impl TelemetrySource for Tee<'_> {
     fn windows(&mut self, now: Timestamp) -> Vec<Windows> {
-        let windows = self.telemetry.windows(now);
+        let mut all = Vec::new();
+        self.each_windows(now, &mut |windows| all.push(windows));
+        all
+    }
+
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
         let Recorded { recording, services, .. } = &mut *self.recorded;
+        let mut recording =
+            recording.as_mut().and_then(|recording| recording.begin(now).then_some(recording));
+        self.telemetry.each_windows(now, &mut |windows| {
+            if let Some(recording) = &mut recording {
+                recording.look(&windows, services.get(&windows.cell));
+            }
+            look(windows);
+        });
         if let Some(recording) = recording {
-            recording.windows(now, &windows, |cell| services.get(cell));
+            recording.end();
         }
-        windows
     }
 
     fn probes(&mut self) -> Vec<ProbeOutcome> {

@@ -1,6 +1,7 @@
 //! The engine's process: everything but the data plane. It chooses the drivers, runs the loop, and watches the director.
 
 pub(crate) mod assemble;
+mod begin;
 mod blueprints;
 mod clock;
 mod director;
@@ -13,6 +14,7 @@ mod pushes;
 mod reload;
 mod run;
 mod targets;
+mod wake;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

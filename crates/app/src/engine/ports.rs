@@ -4,6 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use forefend_cells::SandboxDriver;
 use forefend_config::Config;
+use forefend_control::Ports;
 use forefend_domain::{
     CellId, ServiceId, Timestamp, Windows,
     ports::{
@@ -11,13 +12,43 @@ use forefend_domain::{
         ProbeOutcome, Routing, TelemetrySource,
     },
 };
+use forefend_store::RedbStore;
 use forefend_telemetry::{Collector, catalogue};
 use forefend_traffic::DirectorClient;
 
-use super::{clock::SteadyClock, targets};
+use super::{clock::SteadyClock, gate::DeclaredGate, targets};
 
 /// The collector, shared by the port that is read and the one that feeds it. One thread owns both.
 pub(crate) type SharedCollector = Rc<RefCell<Collector>>;
+
+/// Everything outside of the loop, whose effects it has.
+pub(super) struct Outside {
+    pub(super) clock: SteadyClock,
+    pub(super) store: RedbStore,
+    pub(super) collector: SharedCollector,
+    pub(super) director: Director,
+    pub(super) cells: Cells,
+    pub(super) gate: DeclaredGate,
+}
+
+impl Outside {
+    /// What is measured, as it is.
+    pub(super) fn telemetry(&self) -> Telemetry {
+        Telemetry(Rc::clone(&self.collector))
+    }
+
+    /// As the loop wants it, with `telemetry` between it and the collector.
+    pub(super) fn ports<'a>(&'a mut self, telemetry: &'a mut dyn TelemetrySource) -> Ports<'a> {
+        Ports {
+            clock: &self.clock,
+            telemetry,
+            data_plane: &mut self.director,
+            cells: &mut self.cells,
+            gate: &mut self.gate,
+            store: &mut self.store,
+        }
+    }
+}
 
 /// The loop's telemetry.
 pub(crate) struct Telemetry(pub(crate) SharedCollector);

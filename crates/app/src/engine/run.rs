@@ -1,46 +1,44 @@
 use std::{
     cell::RefCell,
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use forefend_cells::{SandboxDriver, SandboxOptions};
-use forefend_chaos::experiment::{self, Experiment};
 use forefend_config::Config;
-use forefend_control::{Controller, OperatorCommand, Ports, Snapshot};
-use forefend_domain::{CellId, EntryKind, LedgerSeq, Timestamp, ports::Clock as _};
-use forefend_store::{EngineStore as _, RedbStore, StoreError};
-use forefend_telemetry::{Collector, CollectorOptions, MetricSpec, StoreOptions};
+use forefend_control::{Controller, OperatorCommand, Snapshot};
+use forefend_domain::{CellId, EntryKind, LedgerSeq, ports::Clock as _};
+use forefend_store::EngineStore as _;
 use forefend_traffic::DirectorClient;
 use tokio::sync::{mpsc, watch};
 
 use super::{
     EngineError, EngineOptions, assemble,
+    begin::{
+        LOCK_PATIENCE, cell_driver, collector, empty_snapshot, metric_now, open_store, scheduled, serve_api,
+        start_director, write_address,
+    },
     blueprints::Blueprints,
     clock::SteadyClock,
-    director::{DirectorSpec, Keeper, hello},
+    director::{Keeper, hello},
     gate::DeclaredGate,
     history::Recorded,
     models::ModelsOfEngine,
-    ports::{Cells, Director, Telemetry},
+    ports::{Cells, Director, Outside},
     pushes,
     reload::{Look, Watched},
     targets,
+    wake::{Signals, Woken, wait},
 };
 use crate::{
     api::{
-        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, EvidenceHandle, MemoryHistory, MetricNow,
-        ModelRequest, OperatorRequest, Server, WindowsRequest,
+        ApiOptions, DrillRequest, DrillsHandle, EngineHandle, EvidenceHandle, MemoryHistory, ModelRequest,
+        OperatorRequest, WindowsRequest,
     },
     drills::{DrillView, Drills, Look as DrillLook},
     models::{Serving, Wish},
 };
-
-/// How long a lock of a predecessor that was just killed is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Each exchange with the director is bounded: a stuck director must not stop the loop.
 const DIRECTOR_TIMEOUT: Duration = Duration::from_secs(1);
@@ -74,15 +72,11 @@ pub fn run(options: &EngineOptions) -> Result<(), EngineError> {
 
 struct Engine {
     config: Rc<RefCell<Config>>,
-    clock: SteadyClock,
-    store: RedbStore,
+    outside: Outside,
     blueprints: Arc<Blueprints>,
-    collector: Rc<RefCell<Collector>>,
     recorded: Recorded,
-    director: Director,
     director_dir: PathBuf,
     keeper: Option<Keeper>,
-    cells: Cells,
     controller: Controller<Serving>,
     models: ModelsOfEngine,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -159,19 +153,22 @@ impl Engine {
         tracing::info!("the dashboard is at http://{address}/");
         Ok(Self {
             watched: Watched::new(options.config.clone()),
-            cells: Cells {
-                driver,
-                collector: Rc::clone(&collector),
-                config: Rc::new(RefCell::new(config.clone())),
-                told: Vec::new(),
+            outside: Outside {
+                clock,
+                store,
+                cells: Cells {
+                    driver,
+                    collector: Rc::clone(&collector),
+                    config: Rc::new(RefCell::new(config.clone())),
+                    told: Vec::new(),
+                },
+                collector,
+                director,
+                gate: DeclaredGate,
             },
             config: Rc::new(RefCell::new(config)),
-            clock,
-            store,
             blueprints,
-            collector,
             recorded,
-            director,
             director_dir,
             keeper,
             controller,
@@ -214,18 +211,11 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        let mut telemetry = self.recorded.over(Telemetry(Rc::clone(&self.collector)));
-        let mut snapshot = self.controller.tick(&mut Ports {
-            clock: &self.clock,
-            telemetry: &mut telemetry,
-            data_plane: &mut self.director,
-            cells: &mut self.cells,
-            gate: &mut DeclaredGate,
-            store: &mut self.store,
-        });
+        let mut telemetry = self.recorded.over(self.outside.telemetry());
+        let mut snapshot = self.controller.tick(&mut self.outside.ports(&mut telemetry));
         self.recorded.after(&mut snapshot);
         self.greet();
-        snapshot.degraded.extend(pushes::problems(&self.collector.borrow()));
+        snapshot.degraded.extend(pushes::problems(&self.outside.collector.borrow()));
         self.history.record(&snapshot);
         self.last = Arc::new(snapshot);
         self.snapshots.send_replace(self.last.clone());
@@ -236,7 +226,7 @@ impl Engine {
     /// Lets experiments and drills see what the loop saw, and gives the loop what they want.
     fn drill(&mut self) {
         let wanted = {
-            let (config, driver) = (self.config.borrow(), self.cells.driver.as_ref());
+            let (config, driver) = (self.config.borrow(), self.outside.cells.driver.as_ref());
             let target = |cell: &CellId| targets::of_faults(&config, driver, cell);
             self.drills.step(&DrillLook { snapshot: &self.last, target: &target })
         };
@@ -283,24 +273,17 @@ impl Engine {
     }
 
     fn fulfil(&mut self, entry: EntryKind, wish: &Wish) -> Result<(), String> {
-        let mut telemetry = Telemetry(Rc::clone(&self.collector));
-        let mut ports = Ports {
-            clock: &self.clock,
-            telemetry: &mut telemetry,
-            data_plane: &mut self.director,
-            cells: &mut self.cells,
-            gate: &mut DeclaredGate,
-            store: &mut self.store,
-        };
+        let mut telemetry = self.outside.telemetry();
+        let mut ports = self.outside.ports(&mut telemetry);
         if let Err(error) = self.controller.remember(entry, &mut ports) {
             tracing::error!(%error, "not done, because it could not be written down");
             return Err(error.to_string());
         }
-        self.models.grant(wish, self.clock.now())
+        self.models.grant(wish, self.outside.clock.now())
     }
 
     fn obey_model(&mut self, request: ModelRequest) {
-        let answer = self.models.command(&request.command, self.clock.now()).and_then(|wish| {
+        let answer = self.models.command(&request.command, self.outside.clock.now()).and_then(|wish| {
             let entry = EntryKind::Operator { who: request.who.clone(), what: wish.words() };
             self.fulfil(entry, &wish).map(|()| wish.words())
         });
@@ -311,7 +294,7 @@ impl Engine {
 
     /// Shows somebody the windows of a cell.
     fn show(&self, request: WindowsRequest) {
-        let windows = self.collector.borrow_mut().windows_of(&request.cell, self.clock.now());
+        let windows = self.outside.collector.borrow_mut().windows_of(&request.cell, self.outside.clock.now());
         // Who asked may have gone away.
         let _ = request.reply.send(windows);
     }
@@ -339,15 +322,8 @@ impl Engine {
     }
 
     fn command(&mut self, who: &str, command: &OperatorCommand) -> Result<(), String> {
-        let mut telemetry = Telemetry(Rc::clone(&self.collector));
-        let mut ports = Ports {
-            clock: &self.clock,
-            telemetry: &mut telemetry,
-            data_plane: &mut self.director,
-            cells: &mut self.cells,
-            gate: &mut DeclaredGate,
-            store: &mut self.store,
-        };
+        let mut telemetry = self.outside.telemetry();
+        let mut ports = self.outside.ports(&mut telemetry);
         self.controller.command(who, command, &mut ports).map_err(|e| e.to_string())
     }
 
@@ -378,20 +354,20 @@ impl Engine {
         if !restart.is_empty() {
             tracing::warn!("these changes count from the next start on: {}", restart.join(", "));
         }
-        if let Err(error) = self.blueprints.take_over(&new, &self.store) {
+        if let Err(error) = self.blueprints.take_over(&new, &self.outside.store) {
             tracing::error!(%error, "the changed configuration can't be taken over and the old one stays");
             return;
         }
         let words = forefend_config::diff(&self.config.borrow(), &new).join("; ");
         tracing::info!("configuration taken over: {words}");
-        self.director.client.set_settings(assemble::settings(&new));
-        self.director.take_objectives(&new);
+        self.outside.director.client.set_settings(assemble::settings(&new));
+        self.outside.director.take_objectives(&new);
         self.models.configure(&new);
         let (curve, reach) = self.models.operating();
         let (topology, moved) = assemble::topology_by(&new, &curve, reach);
         let words = std::iter::once(words).chain(moved).collect::<Vec<_>>().join("; ");
         self.controller.set_topology(topology, format!("configuration taken over: {words}"));
-        self.cells.config.replace(new.clone());
+        self.outside.cells.config.replace(new.clone());
         self.config.replace(new);
     }
 
@@ -400,189 +376,12 @@ impl Engine {
         if let Some(keeper) = &self.keeper {
             keeper.let_go();
         }
-        if let Err(error) = self.director.client.goodbye() {
+        if let Err(error) = self.outside.director.client.goodbye() {
             tracing::warn!(%error, "the director was not told");
         }
         tracing::info!(
             "the engine ends; the director and the cells go on serving. `forefend stop -c {}` ends them too",
             options.config.display()
         );
-    }
-}
-
-fn open_store(path: &Path) -> Result<RedbStore, StoreError> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match RedbStore::open(path) {
-            // A predecessor that was killed may not be quite gone.
-            Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            other => return other,
-        }
-    }
-}
-
-fn cell_driver(
-    options: &EngineOptions,
-    config: &Config,
-    state_dir: &Path,
-    blueprints: &Arc<Blueprints>,
-) -> Result<Option<SandboxDriver>, EngineError> {
-    if config.blueprints.is_empty() {
-        return Ok(None);
-    }
-    let sandbox = SandboxOptions {
-        accept_missing: assemble::accept_missing(config, options.accept_missing_protections),
-        clock: assemble::clock_library(state_dir),
-        ..SandboxOptions::new(state_dir)
-    };
-    let driver =
-        SandboxDriver::new(sandbox, Arc::clone(blueprints) as Arc<dyn forefend_cells::BlueprintSource>)?;
-    for (protection, why) in &driver.protections().missing {
-        tracing::warn!("this host lacks {protection} ({why}); {}", protection.lost());
-    }
-    Ok(Some(driver))
-}
-
-fn start_director(
-    options: &EngineOptions,
-    config: &Config,
-    director_dir: &Path,
-) -> Result<Option<Keeper>, EngineError> {
-    if !options.keeps_director {
-        return Ok(None);
-    }
-    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let spec = DirectorSpec {
-        state_dir: director_dir.to_owned(),
-        workers: config.director.workers.unwrap_or(cores),
-        exe: std::env::current_exe().map_err(EngineError::io("the path of this program"))?,
-        respawn: options.respawn.clone(),
-    };
-    Keeper::start(spec).map(Some)
-}
-
-fn collector(config: &Config, clock: SteadyClock, runtime: &tokio::runtime::Runtime) -> Collector {
-    let window = &config.engine.window;
-    let steps = (window.length.as_secs_f64() / window.step.as_secs_f64()).ceil() as usize;
-    let store = StoreOptions { step: window.step, length: steps.max(12), ..StoreOptions::default() };
-    let options = CollectorOptions { store, ..CollectorOptions::new(Arc::new(move || clock.now())) };
-    Collector::new(options, runtime.handle().clone())
-}
-
-fn metric_now((spec, newest): (MetricSpec, Option<(Timestamp, f64)>)) -> MetricNow {
-    let MetricSpec { name, family, kind, unit, limit, counter: _ } = spec;
-    let (at, value) = newest.unzip();
-    MetricNow { name, family, kind, unit, limit, value, at }
-}
-
-fn serve_api(
-    options: &ApiOptions,
-    handle: EngineHandle,
-    mut stopping: watch::Receiver<bool>,
-    runtime: &tokio::runtime::Runtime,
-) -> Result<SocketAddr, EngineError> {
-    // A predecessor that was killed may hold the address for a moment.
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    let server = loop {
-        match Server::bind(options, handle.clone()) {
-            Err(crate::api::ServeError::Listen { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            other => break other?,
-        }
-    };
-    let address = server.local_addr();
-    runtime.spawn(server.run(async move {
-        // Ends when told to, or when the engine is gone.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    }));
-    Ok(address)
-}
-
-/// Where the API listens, for commands that are given a state directory's configuration with port 0.
-fn write_address(state_dir: &Path, address: SocketAddr) -> Result<(), EngineError> {
-    let path = state_dir.join("api.address");
-    std::fs::write(&path, address.to_string()).map_err(EngineError::io(path.display().to_string()))
-}
-
-fn empty_snapshot(clock: &SteadyClock) -> Snapshot {
-    Snapshot {
-        tick: 0,
-        world: forefend_domain::World {
-            now: clock.now(),
-            frozen: false,
-            services: std::collections::BTreeMap::new(),
-            approved: std::collections::BTreeSet::new(),
-            requested: std::collections::BTreeMap::new(),
-        },
-        predictions: std::collections::BTreeMap::new(),
-        plan: forefend_domain::Plan::default(),
-        shifts: Vec::new(),
-        pre_tests: Vec::new(),
-        degraded: Vec::new(),
-    }
-}
-
-struct Signals {
-    term: Option<tokio::signal::unix::Signal>,
-    int: Option<tokio::signal::unix::Signal>,
-}
-
-impl Signals {
-    fn new() -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
-        Self { term: signal(SignalKind::terminate()).ok(), int: signal(SignalKind::interrupt()).ok() }
-    }
-
-    async fn any(&mut self) {
-        async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
-            match signal {
-                Some(signal) => {
-                    signal.recv().await;
-                }
-                None => std::future::pending().await,
-            }
-        }
-        tokio::select! {
-            () = one(&mut self.term) => {}
-            () = one(&mut self.int) => {}
-        }
-    }
-}
-
-/// The experiments that begin by themselves.
-fn scheduled(config: &Config) -> Result<Vec<Experiment>, EngineError> {
-    config.engine.drills.experiments.iter().map(|path| Ok(experiment::load(path)?)).collect()
-}
-
-enum Woken {
-    Tick,
-    Drill(DrillRequest),
-    Model(ModelRequest),
-    Look(WindowsRequest),
-    Command(OperatorRequest),
-    Stop,
-}
-
-async fn wait(
-    (commands, drills, models, looks): (
-        &mut mpsc::Receiver<OperatorRequest>,
-        &mut mpsc::Receiver<DrillRequest>,
-        &mut mpsc::Receiver<ModelRequest>,
-        &mut mpsc::Receiver<WindowsRequest>,
-    ),
-    signals: &mut Signals,
-    until: Instant,
-) -> Woken {
-    tokio::select! {
-        biased;
-        () = signals.any() => Woken::Stop,
-        Some(request) = commands.recv() => Woken::Command(request),
-        Some(request) = drills.recv() => Woken::Drill(request),
-        Some(request) = models.recv() => Woken::Model(request),
-        Some(request) = looks.recv() => Woken::Look(request),
-        () = tokio::time::sleep_until(until.into()) => Woken::Tick,
     }
 }

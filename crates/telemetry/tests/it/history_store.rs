@@ -140,6 +140,14 @@ fn now_of(objective: ObjectiveState, away: f64) -> [CellNow; 1] {
 }
 
 /// What a reader would make of the outcomes in these batches.
+/// Cell by cell, as the loop does.
+fn tick(recording: &mut Recording, now: Timestamp, windows: &[Windows], service: Option<&ServiceId>) {
+    if recording.begin(now) {
+        windows.iter().for_each(|of_cell| recording.look(of_cell, service));
+        recording.end();
+    }
+}
+
 fn outcomes_of(batches: &[Batch]) -> Outcomes {
     let folder = tempfile::tempdir().unwrap();
     let mut path = None;
@@ -273,7 +281,7 @@ fn open(options: RecordingOptions, now: u64) -> (Recording, Option<History>, usi
 
 fn record(recording: &mut Recording, shop: &ServiceId, ticks: std::ops::Range<u64>) {
     for now in ticks {
-        recording.windows(at(now * 1_000), &windows(now, &[Some(now as f64)], Some(500.0)), |_| Some(shop));
+        tick(recording, at(now * 1_000), &windows(now, &[Some(now as f64)], Some(500.0)), Some(shop));
         recording.outcomes(at(now * 1_000), &now_of(ObjectiveState::Unknown, 0.0));
         // Seconds pass here faster than a disk writes.
         recording.flush();
@@ -463,7 +471,7 @@ fn figures() {
     for step in start + 1..=start + STEPS {
         let windows = made_up(CELLS, step, &mut noise, &mut levels);
         let before = cpu_ns();
-        recording.windows(now(step), &windows, |_| None);
+        tick(&mut recording, now(step), &windows, None);
         recording.outcomes(now(step), &[]);
         spent += cpu_ns() - before;
         recording.flush();

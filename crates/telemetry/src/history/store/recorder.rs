@@ -63,6 +63,9 @@ pub struct Recorder {
     /// The last step that a predecessor may have written.
     settled: u64,
     cells: BTreeMap<CellId, BTreeMap<MetricName, Series>>,
+    /// Those not yet looked at in the look that goes on, and what was new of the others, by step.
+    before: BTreeMap<CellId, BTreeMap<MetricName, Series>>,
+    values: BTreeMap<u64, Vec<(u32, f64)>>,
     /// Ids are given anew in each segment.
     next_id: u32,
     begun: Option<Timestamp>,
@@ -108,6 +111,8 @@ impl Recorder {
             bounds,
             settled: now.unix_ms() / step_ms,
             cells: BTreeMap::new(),
+            before: BTreeMap::new(),
+            values: BTreeMap::new(),
             next_id: 0,
             begun: None,
             segment_bytes: 0,
@@ -126,23 +131,38 @@ impl Recorder {
         windows: &[Windows],
         service_of: impl Fn(&CellId) -> Option<&'a ServiceId>,
     ) {
+        self.begin(now);
+        windows.iter().for_each(|of_cell| self.look(of_cell, service_of(&of_cell.cell)));
+        self.end();
+    }
+
+    /// Begins a look at every cell, one after the other, so that nobody has to hold the windows of all.
+    pub fn begin(&mut self, now: Timestamp) {
         self.begin_if_due(now);
-        let mut values: BTreeMap<u64, Vec<(u32, f64)>> = BTreeMap::new();
-        let mut before = std::mem::take(&mut self.cells);
-        for of_cell in windows {
-            let mut known = before.remove(&of_cell.cell).unwrap_or_default();
-            known.retain(|name, _| of_cell.metrics.contains_key(name));
-            let service = service_of(&of_cell.cell);
-            for (name, window) in &of_cell.metrics {
-                let series = match known.get_mut(name) {
-                    Some(series) => series,
-                    None => known.entry(name.clone()).or_insert_with(|| Series::new(window, self.settled)),
-                };
-                self.take(&of_cell.cell, service, window, series, &mut values);
-            }
-            self.cells.insert(of_cell.cell.clone(), known);
+        self.before = std::mem::take(&mut self.cells);
+        self.values.clear();
+    }
+
+    /// Takes what is aligned of one cell, between [`Recorder::begin`] and [`Recorder::end`].
+    pub fn look(&mut self, of_cell: &Windows, service: Option<&ServiceId>) {
+        let mut known = self.before.remove(&of_cell.cell).unwrap_or_default();
+        known.retain(|name, _| of_cell.metrics.contains_key(name));
+        let mut values = std::mem::take(&mut self.values);
+        for (name, window) in &of_cell.metrics {
+            let series = match known.get_mut(name) {
+                Some(series) => series,
+                None => known.entry(name.clone()).or_insert_with(|| Series::new(window, self.settled)),
+            };
+            self.take(&of_cell.cell, service, window, series, &mut values);
         }
-        for (step, mut values) in values {
+        self.values = values;
+        self.cells.insert(of_cell.cell.clone(), known);
+    }
+
+    /// Every cell has been looked at; those that were not are forgotten.
+    pub fn end(&mut self) {
+        self.before.clear();
+        for (step, mut values) in std::mem::take(&mut self.values) {
             values.sort_by_key(|(id, _)| *id);
             journal::put_values(&mut self.pending, step * self.step_ms, &values);
         }

@@ -71,16 +71,23 @@ impl Recording {
         Ok((Self { recorder, writer, lost: 0, quiet_until: None }, past, errors))
     }
 
-    /// Takes what is aligned now, of every cell.
-    pub fn windows<'a>(
-        &mut self,
-        now: Timestamp,
-        windows: &[Windows],
-        service_of: impl Fn(&CellId) -> Option<&'a ServiceId>,
-    ) {
-        if !self.is_quiet(now) {
-            self.recorder.windows(now, windows, service_of);
+    /// Begins a look at every cell, as [`Recorder::begin`] does. `false`: nothing is recorded now, and none is to be looked at.
+    pub fn begin(&mut self, now: Timestamp) -> bool {
+        let is_loud = !self.is_quiet(now);
+        if is_loud {
+            self.recorder.begin(now);
         }
+        is_loud
+    }
+
+    /// Takes what is aligned of one cell.
+    pub fn look(&mut self, of_cell: &Windows, service: Option<&ServiceId>) {
+        self.recorder.look(of_cell, service);
+    }
+
+    /// Every cell has been looked at.
+    pub fn end(&mut self) {
+        self.recorder.end();
     }
 
     /// Takes what became of cells, and hands all over to be written. Never waits.
