@@ -16,7 +16,9 @@ export function detail(view, id, full) {
     race(c, prediction),
     h("section", { key: "curve" }, h("h3", {}, "Probability of failure by time from now"),
       prediction ? h("div", { class: "plot", id: "curve-plot", opaque: true, role: "img", "aria-label": curveWords(prediction) })
-        : h("p", { class: "empty plot-empty" }, "No prediction: nothing was measured that could be judged.")),
+        : h("p", { class: "empty plot-empty" }, "No prediction: nothing was measured that could be judged."),
+      prediction?.time_to_failure.p10 && h("p", { class: "small muted" }, prediction.interval === "calibrated"
+        ? "p10 to p90 held eight in ten failures that were held out." : "How often p10 to p90 holds, no failures have shown yet.")),
     h("section", { key: "drivers" }, h("h3", {}, "Drivers", h("small", {}, "share of the hazard")),
       prediction?.drivers.length ? h("ol", { class: "drivers" }, prediction.drivers.map((d) =>
         h("li", { key: d.metric }, h("div", { class: "line" }, h("code", {}, d.metric), h("span", { class: "num" }, pct(d.contribution))),
@@ -48,7 +50,8 @@ function race(c, prediction) {
 }
 
 const curveWords = (p) => `P(fail) ${pct(p.probability)} within ${dur(secs(p.horizon))}; `
-  + ["p10", "p50", "p90"].map((q) => `${q} ${p.time_to_failure[q] ? dur(secs(p.time_to_failure[q])) : "beyond"}`).join(", ");
+  + ["p10", "p50", "p90"].map((q) => `${q} ${p.time_to_failure[q] ? dur(secs(p.time_to_failure[q])) : "beyond"}`).join(", ")
+  + (p.interval === "calibrated" ? "; eight in ten held-out failures lay between p10 and p90" : "");
 
 function actions(c, policy) {
   return h("section", { key: "actions", class: "actions" }, h("h3", {}, "Operator"),

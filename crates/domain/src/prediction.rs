@@ -25,6 +25,17 @@ impl TimeToFailure {
     }
 }
 
+/// How the ends of a time to failure were found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interval {
+    /// Where the curve itself is at one tenth and at nine tenths; how often that holds was not checked.
+    #[default]
+    Plain,
+    /// Where, before failures that were held out, one in ten came sooner and one in ten later.
+    Calibrated,
+}
+
 /// What a prediction rests on. It decides what may be done on its strength.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -72,6 +83,9 @@ pub struct Prediction {
     pub probability: Probability,
     /// When.
     pub time_to_failure: TimeToFailure,
+    /// How the ends of that were found.
+    #[serde(default)]
+    pub interval: Interval,
     /// `100 · (1 − probability)`.
     pub health: HealthScore,
     /// How unlike its own past the cell behaves: the largest robust z-score of its metrics. 0 is usual, above 6 is rare.

@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod conformal;
 pub mod evaluate;
 pub mod hazard;
+pub mod levels;
 pub mod logistic;
 pub mod lstm;
 mod matrix;

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use forefend_domain::{CellId, Family, MetricKind, MetricName, ServiceId, Timestamp};
+use forefend_domain::{CellId, Family, Interval, MetricKind, MetricName, ServiceId, Timestamp};
 use forefend_learn::practice::{
     Away, Outcomes, Registry, RegistryError, Said, Status, Stored, Study, Trial, gate, gate::Papers, judge,
     landmarks,
@@ -115,6 +115,12 @@ fn a_model_that_learned_from_real_outcomes_passes_and_says_what_it_saw() {
     let said = model.predict(&windows, HORIZON).unwrap();
     assert!(said.probability.get() > 0.5, "{:?}", said.probability);
     assert_eq!(said.drivers[0].metric.as_str(), "errors");
+    // Its card and its predictions say how its intervals were found.
+    let intervals = card.intervals.as_ref().unwrap();
+    let Model::Stacked(stacked) = model else { panic!("{:?} was taken", card.rung) };
+    assert_eq!((stacked.levels, intervals.levels.is_none()), (intervals.levels, !intervals.why.is_empty()));
+    assert_eq!(said.interval == Interval::Calibrated, intervals.levels.is_some());
+    assert!(intervals.failures > 5 && intervals.plain.is_some(), "{intervals:?}");
     // The same again is the same.
     let again = learned(history, incidents);
     assert_eq!((&again.card.data, &again.model), (&card.data, model));

@@ -134,6 +134,18 @@ impl Curve {
         TimeToFailure { p10: self.quantile(0.1), p50: self.quantile(0.5), p90: self.quantile(0.9) }
     }
 
+    /// P(fail ≤ t) from [`points`](Self::points) of a curve, 0 to 1; between two, its hazard goes straight on, and after the last it stays.
+    #[must_use]
+    pub fn at(points: &[(f64, f64)], t_s: f64) -> f64 {
+        let hazard = |p: f64| (-(-p).ln_1p()).min(MAX_HAZARD);
+        let i = points.partition_point(|(t, _)| *t < t_s);
+        let before = i.checked_sub(1).and_then(|i| points.get(i)).copied().unwrap_or((0.0, 0.0));
+        let Some(after) = points.get(i) else { return before.1 };
+        let share = ((t_s - before.0) / (after.0 - before.0)).clamp(0.0, 1.0);
+        let (low, high) = (hazard(before.1), hazard(after.1));
+        -(-(low + share * (high - low))).exp_m1()
+    }
+
     /// `(seconds, P(fail by then))` for plots.
     #[must_use]
     pub fn points(&self) -> Vec<(f64, f64)> {
@@ -168,6 +180,17 @@ mod tests {
                 prop_assert!((curve.probability_within(t).get() - p).abs() < 1e-6);
             }
         }
+    }
+
+    #[test]
+    fn points_say_what_the_curve_says() {
+        let curve = Curve::new(Duration::from_secs(60)).with_probabilities(|t| 1.0 - (-0.01 * t).exp());
+        let points = curve.points();
+        for t in [0.0, 0.05, 1.0, 33.3, 60.0, 239.0, 500.0] {
+            let said = curve.probability_within(Duration::from_secs_f64(t)).get();
+            assert!((Curve::at(&points, t) - said).abs() < 1e-9, "{t}");
+        }
+        assert_eq!(Curve::at(&[], 3.0), 0.0);
     }
 
     #[test]

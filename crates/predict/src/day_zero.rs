@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{
-    Anomaly, Basis, Driver, Family, HealthScore, MetricKind, MetricWindow, Prediction, Windows,
+    Anomaly, Basis, Driver, Family, HealthScore, Interval, MetricKind, MetricWindow, Prediction, Windows,
 };
 
 use crate::{
@@ -199,6 +199,7 @@ impl DayZero {
             horizon,
             probability,
             time_to_failure: curve.time_to_failure(),
+            interval: Interval::Plain,
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

@@ -71,6 +71,7 @@ pub fn one_entry_of_every_kind() -> Vec<(Option<ServiceId>, EntryKind)> {
         horizon: Duration::from_nanos(900_000_000_001),
         probability,
         time_to_failure: TimeToFailure { p10: Some(Duration::from_millis(1)), p50: None, p90: None },
+        interval: forefend_domain::Interval::Plain,
         health: HealthScore::from_failure(probability),
         anomaly: 0.1 + 0.2,
         anomalies: vec![Anomaly { metric: MetricName::new(""), z: -1.0 / 7.0 }],

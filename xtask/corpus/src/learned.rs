@@ -13,13 +13,14 @@ use forefend_learn::{
     hazard::{Learner, Watched, train},
 };
 use forefend_predict::{
-    DayZero,
-    learned::{Hazard, Learned, feature_names, features, never_falls},
+    DayZero, Levels,
+    learned::{Hazard, Learned, feature_names, features_and_first_day, never_falls},
 };
 
 use crate::{
-    alarm::{Alarm, HORIZON, LEAD_S, Model, Stacks, Tick, Watcher, course, policy, replay},
+    alarm::{Alarm, HORIZON, LEAD_S, Model, Stacks, Tick, WITHIN_S, Watcher, course, policy, replay},
     episode::Recording,
+    intervals::Told,
     outcome::STEP,
     peers::Peer,
     score::{self, Score, in_parallel},
@@ -70,11 +71,17 @@ pub(crate) fn run(arguments: &LearnArguments) -> Result<()> {
     let lead_s = arguments.lead_s;
     let seen = looks(episodes);
     let parts = parts(episodes, arguments.unseen_kinds);
-    let mut ours = Vec::new();
+    let (mut ours, mut told) = (Vec::new(), Told::default());
     for part in &parts {
         let out: Vec<&Recording> = part.out.iter().map(|i| &episodes[*i]).collect();
-        let alarm = alarm_of_learned(episodes, &seen, part, lead_s)?;
-        let model = Stacks { learned: Learned { hazard: fit(&seen, &part.kept)? }, shares: &SHARES };
+        let inner = inner(episodes, &seen, part)?;
+        let alarm = alarm_of_learned(episodes, &inner, lead_s)?;
+        let hazard = fit(&seen, &part.kept)?;
+        // The model whose alarm was chosen.
+        let share = SHARES[alarm.scale / WITHIN_S.len()];
+        let levels = levels(&seen, &inner, share)?;
+        told.add(&seen, &part.out, (&hazard, share), levels);
+        let model = Stacks { learned: Learned { hazard }, shares: &SHARES };
         eprintln!("{} episodes judged by what {} taught: {alarm:?}", out.len(), part.kept.len());
         ours.push(score::score_of(&out, &model, lead_s, alarm));
     }
@@ -86,13 +93,17 @@ pub(crate) fn run(arguments: &LearnArguments) -> Result<()> {
     let case = if arguments.unseen_kinds { "corpus-unseen-kind" } else { "corpus" };
     if arguments.json {
         let lines = others.iter().flat_map(|(name, other)| ours.lines_against(case, name, other));
-        for line in lines.chain(ours.lines_by_kind(case)) {
+        for line in lines.chain(ours.lines_by_kind(case)).chain(told.lines(case)) {
             println!("{}", serde_json::to_string(&line)?);
         }
     } else if arguments.explain {
         ours.explain();
     } else {
         print!("{}", ours.markdown());
+        println!();
+        for line in told.lines(case) {
+            println!("{}", line.words());
+        }
         for (name, other) in &others {
             print!("\n{name}\n\n{}", other.markdown());
         }
@@ -134,17 +145,34 @@ fn alarm(episodes: &[&Recording], courses: Vec<Vec<Tick>>, lead_s: f64) -> Resul
     Alarm::choose(&still, &failing, lead, TOLERATED, &policy(lead_s)).context("no episode says anything")
 }
 
+/// Among the episodes that a model learns from: some of them, and what the others taught.
+fn inner(episodes: &[Recording], seen: &[Vec<Look>], part: &Part) -> Result<Vec<(Vec<usize>, Hazard)>> {
+    let mut inner = Vec::new();
+    for half in 0..INNER {
+        let (out, rest): (Vec<usize>, Vec<usize>) =
+            part.kept.iter().copied().partition(|i| (part.half)(&episodes[*i].spec) == half);
+        if !out.is_empty() && !rest.is_empty() {
+            inner.push((out, fit(seen, &rest)?));
+        }
+    }
+    Ok(inner)
+}
+
+/// Where curves are to be read, by episodes that the model learns from.
+fn levels(seen: &[Vec<Look>], inner: &[(Vec<usize>, Hazard)], share: f64) -> Result<Levels> {
+    let mut told = Told::default();
+    for (out, hazard) in inner {
+        told.add(seen, out, (hazard, share), Levels::PLAIN);
+    }
+    told.choose()
+}
+
 /// The alarm of a model that learns, found by cross-validation among the episodes that it learns from.
-fn alarm_of_learned(episodes: &[Recording], seen: &[Vec<Look>], part: &Part, lead_s: f64) -> Result<Alarm> {
+fn alarm_of_learned(episodes: &[Recording], inner: &[(Vec<usize>, Hazard)], lead_s: f64) -> Result<Alarm> {
     let policy = policy(lead_s);
     let (mut judged, mut courses) = (Vec::new(), Vec::new());
-    for inner in 0..INNER {
-        let (out, rest): (Vec<usize>, Vec<usize>) =
-            part.kept.iter().copied().partition(|i| (part.half)(&episodes[*i].spec) == inner);
-        if out.is_empty() || rest.is_empty() {
-            continue;
-        }
-        let model = Stacks { learned: Learned { hazard: fit(seen, &rest)? }, shares: &SHARES };
+    for (out, hazard) in inner {
+        let model = Stacks { learned: Learned { hazard: hazard.clone() }, shares: &SHARES };
         let out: Vec<&Recording> = out.iter().map(|i| &episodes[*i]).collect();
         courses.extend(in_parallel(&out, |recording| course(recording, &model, &policy)));
         judged.extend(out);
@@ -208,11 +236,13 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
 }
 
 /// A look at an episode: what was known at a step, and what became of it.
-struct Look {
-    row: Vec<f32>,
+pub(crate) struct Look {
+    pub(crate) row: Vec<f32>,
+    /// What the model of the first day said, over the times of a curve.
+    pub(crate) first_day: Vec<f32>,
     /// Seconds until it failed, or until it was lost sight of.
-    left_s: f64,
-    failed: bool,
+    pub(crate) left_s: f64,
+    pub(crate) failed: bool,
 }
 
 /// Looks at every episode, at fixed steps.
@@ -225,9 +255,11 @@ fn looks(episodes: &[Recording]) -> Vec<Vec<Look>> {
             if (step as usize) < FIRST || !(step as usize).is_multiple_of(EVERY) {
                 return;
             }
-            if let Some(row) = features(windows, HORIZON) {
+            if let Some((row, first_day)) = features_and_first_day(windows, HORIZON) {
                 let left_s = f64::from(end - step) * STEP.as_secs_f64();
-                looks.push(Look { row: row.values, left_s, failed: recording.failed_step.is_some() });
+                let first_day = first_day.curve.iter().map(|(_, p)| *p as f32).collect();
+                let failed = recording.failed_step.is_some();
+                looks.push(Look { row: row.values, first_day, left_s, failed });
             }
         });
         looks

@@ -10,6 +10,7 @@ mod cause;
 mod check;
 mod episode;
 mod export;
+mod intervals;
 mod keep;
 mod launch;
 mod learned;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use forefend_domain::Policy;
-use forefend_learn::evaluate::bootstrap::Bootstrap;
+use forefend_learn::evaluate::{Estimate, bootstrap::Bootstrap};
 use forefend_predict::DayZero;
 use serde::Serialize;
 
@@ -179,6 +179,44 @@ pub(crate) struct Line {
     /// The 95% interval, by drawing episodes with replacement.
     spread: Option<[f64; 2]>,
     rounds: u32,
+}
+
+impl Line {
+    /// A figure beside another of the same looks.
+    pub(crate) fn beside(
+        case: &'static str,
+        peer: &'static str,
+        metric: &str,
+        unit: &'static str,
+        ours: Option<Estimate>,
+        theirs: Option<Estimate>,
+    ) -> Self {
+        let (our, their) = (ours.map(|found| found.value), theirs.map(|found| found.value));
+        let ratio = our.zip(their).map(|(ours, theirs)| rounded(ours / theirs));
+        let spread = ours.filter(|found| found.low.is_finite());
+        Self {
+            bench: "predict",
+            case,
+            peer: Some(peer),
+            metric: metric.to_owned(),
+            unit,
+            ours: our.map(rounded),
+            theirs: their.map(rounded),
+            ratio: ratio.filter(|ratio| ratio.is_finite()),
+            spread: spread.map(|found| [rounded(found.low), rounded(found.high)]),
+            rounds: 1,
+        }
+    }
+}
+
+impl Line {
+    /// The figure, its interval, and the other's.
+    pub(crate) fn words(&self) -> String {
+        let figure = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value}"));
+        let spread = self.spread.map_or_else(String::new, |[low, high]| format!(" ({low} … {high})"));
+        let beside = self.peer.unwrap_or("nobody");
+        format!("{}: {}{spread}, {beside} {}", self.metric, figure(self.ours), figure(self.theirs))
+    }
 }
 
 impl Score {

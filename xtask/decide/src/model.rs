@@ -61,5 +61,5 @@ pub(crate) fn learned() -> Result<Stacked> {
         ..boost::Settings::default()
     };
     let hazard = train(&watched, None, &feature_names(), &EDGES_S, &Learner::Trees(settings))?;
-    Ok(Stacked { learned: Learned { hazard }, share: 0.5 })
+    Ok(Stacked { learned: Learned { hazard }, share: 0.5, levels: None })
 }

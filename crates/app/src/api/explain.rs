@@ -4,8 +4,8 @@ use std::{fmt::Write, time::Duration};
 
 use forefend_control::{PreTestView, ShiftView, Snapshot};
 use forefend_domain::{
-    Basis, CellHealth, CellId, CellRole, CellView, LifeState, Mode, ObjectiveState, Prediction, ServiceView,
-    ShiftReason, TimeToFailure, Timestamp, Weight,
+    Basis, CellHealth, CellId, CellRole, CellView, Interval, LifeState, Mode, ObjectiveState, Prediction,
+    ServiceView, ShiftReason, Timestamp, Weight,
 };
 
 use super::view;
@@ -237,7 +237,7 @@ fn foreseen(snapshot: &Snapshot, service: &ServiceView, cell: &CellView) -> Stri
         seconds(prediction.horizon),
         percent(p.get()),
         prediction.health.get(),
-        when(&prediction.time_to_failure),
+        when(prediction),
         basis(prediction),
     );
     for driver in &prediction.drivers {
@@ -249,14 +249,29 @@ fn foreseen(snapshot: &Snapshot, service: &ServiceView, cell: &CellView) -> Stri
     text
 }
 
-fn when(ttf: &TimeToFailure) -> String {
+fn when(prediction: &Prediction) -> String {
+    let ttf = &prediction.time_to_failure;
     let q = |q: Option<Duration>| q.map_or_else(|| "beyond what can be foreseen".to_owned(), seconds);
     match (ttf.p10, ttf.p50) {
         (None, _) => "no time to failure within what can be foreseen".into(),
         (Some(p10), None) => format!("no sooner than {} (p10)", seconds(p10)),
         (Some(p10), Some(p50)) => {
-            format!("as likely before as after {} (p10 {}, p90 {})", seconds(p50), seconds(p10), q(ttf.p90))
+            let interval = interval(prediction.interval);
+            format!(
+                "as likely before as after {} (p10 {}, p90 {}; {interval})",
+                seconds(p50),
+                seconds(p10),
+                q(ttf.p90)
+            )
         }
+    }
+}
+
+/// How much the ends of an interval are worth.
+fn interval(found: Interval) -> &'static str {
+    match found {
+        Interval::Plain => "not checked on failures",
+        Interval::Calibrated => "eight in ten held-out failures lay between",
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use forefend_control::Snapshot;
 use forefend_domain::{
-    Anomaly, CellId, Family, MetricName, MetricWindow, Prediction, TimeToFailure, Timestamp, Windows,
+    Anomaly, CellId, Family, Interval, MetricName, MetricWindow, Prediction, TimeToFailure, Timestamp,
+    Windows,
 };
 use forefend_predict::{
     estimate,
@@ -37,6 +38,8 @@ pub struct CellExplanation {
     pub probability: Option<f64>,
     /// When.
     pub time_to_failure: Option<TimeToFailure>,
+    /// How the ends of that were found.
+    pub interval: Option<Interval>,
     /// Seconds from now, and the probability of having failed by then.
     pub curve: Vec<(f64, f64)>,
     /// What it rests on, largest first; the shares add up to 1. Empty while nothing speaks for a failure.
@@ -114,6 +117,7 @@ pub fn explanation(
         horizon_s: prediction.map(|p| p.horizon.as_secs_f64()),
         probability: prediction.map(|p| p.probability.get()),
         time_to_failure: prediction.map(|p| p.time_to_failure),
+        interval: prediction.map(|p| p.interval),
         curve: prediction.map(|p| p.curve.clone()).unwrap_or_default(),
         contributions: prediction.map(|p| contributions(p, windows)).unwrap_or_default(),
         anomalies: prediction.map(|p| p.anomalies.clone()).unwrap_or_default(),

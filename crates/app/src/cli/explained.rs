@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use forefend_domain::{Anomaly, TimeToFailure};
+use forefend_domain::{Anomaly, Interval, TimeToFailure};
 use forefend_predict::learned::Neighbour;
 use serde::Deserialize;
 
@@ -18,6 +18,8 @@ pub(super) struct Explained {
     horizon_s: Option<f64>,
     probability: Option<f64>,
     time_to_failure: Option<TimeToFailure>,
+    #[serde(default)]
+    interval: Option<Interval>,
     curve: Vec<(f64, f64)>,
     contributions: Vec<Contribution>,
     anomalies: Vec<Anomaly>,
@@ -132,7 +134,12 @@ fn curve(told: &Explained, text: &mut String) {
     let told_quantile = |at: Option<Duration>| at.map_or("beyond".to_owned(), |at| time(at.as_secs_f64()));
     let words: Vec<String> =
         marks.iter().map(|(name, at)| format!("{name} {}", told_quantile(*at))).collect();
-    let _ = writeln!(text, "  ●    time to failure: {}", words.join(", "));
+    let checked = match told.interval {
+        Some(Interval::Calibrated) => "; eight in ten held-out failures lay between p10 and p90",
+        Some(Interval::Plain) => "; how often it lies between, no failures have shown yet",
+        None => "",
+    };
+    let _ = writeln!(text, "  ●    time to failure: {}{checked}", words.join(", "));
 }
 
 fn contributions(told: &Explained, text: &mut String) {
@@ -174,7 +181,7 @@ mod tests {
         serde_json::json!({
             "words": "a-1 is a primary cell.", "horizon_s": 600.0, "probability": 0.87,
             "time_to_failure": {"p10": {"secs": 200, "nanos": 0}, "p50": {"secs": 400, "nanos": 0}, "p90": null},
-            "curve": [[100.0, 0.01], [300.0, 0.3], [600.0, 0.87], [2400.0, 0.99]],
+            "interval": "calibrated", "curve": [[100.0, 0.01], [300.0, 0.3], [600.0, 0.87], [2400.0, 0.99]],
             "contributions": [{"metric": "memory", "share": 1.0, "detail": "90 of 100", "course": {
                 "limit": 100.0, "values": [[-10.0, 80.0], [-5.0, null], [0.0, 90.0]],
                 "forecast": {"belief": 0.9, "reaches_limit_s": 380.0}}}],
@@ -189,7 +196,7 @@ mod tests {
         let text = text(&serde_json::from_value(told()).expect("as the API tells it"));
         for part in [
             "87.0% within 10 min",
-            "p10 3 min, p50 7 min, p90 beyond",
+            "p10 3 min, p50 7 min, p90 beyond; eight in ten held-out failures",
             "100% memory: 90 of 100",
             "▇·▇",
             "at the limit in 6 min",

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use forefend_domain::CellId;
-use forefend_learn::practice::Status;
+use forefend_learn::{evaluate::Estimate, levels::Intervals, practice::Status};
 use serde_json::{Value, json};
 
 use super::{
@@ -145,6 +145,32 @@ fn word<T: serde::Serialize>(value: Option<T>) -> String {
     value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_else(|| "nothing".to_owned())
 }
 
+/// How the intervals of a model hold.
+fn interval_words(intervals: &Intervals) -> String {
+    let share = |held: Option<Estimate>| {
+        held.map_or_else(
+            || "an unknown share".to_owned(),
+            |held| {
+                format!("{:.0}% ({:.0}% to {:.0}%)", 100.0 * held.value, 100.0 * held.low, 100.0 * held.high)
+            },
+        )
+    };
+    let (asked, plain) = (100.0 * intervals.promised, share(intervals.plain));
+    match intervals.levels {
+        None => format!(
+            "intervals of the time to failure are read plainly ({}); they held {plain} of {asked:.0}%",
+            intervals.why
+        ),
+        Some(levels) => format!(
+            "intervals of the time to failure are read at {:.1}% and {:.1}% of the curve, from {} events that failed: held out, {} of {asked:.0}%, where the plain ones held {plain}",
+            100.0 * levels.low(),
+            100.0 * levels.high(),
+            intervals.failures,
+            share(intervals.calibrated),
+        ),
+    }
+}
+
 fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
     let answer: Value = client(remote)?.get_blocking(&format!("/api/v1/models/{id}"))?;
     if remote.output == Output::Json {
@@ -176,6 +202,9 @@ fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
             100.0 * bin.observed.high,
             bin.rows
         );
+    }
+    if let Some(intervals) = &card.intervals {
+        println!("\n{}", interval_words(intervals));
     }
     println!("\nthe gate, on what was recorded:");
     for check in &card.gate.checks {

@@ -179,6 +179,7 @@ impl Scene {
             horizon: Duration::from_secs(900),
             probability,
             time_to_failure: TimeToFailure::default(),
+            interval: forefend_domain::Interval::Plain,
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

@@ -62,6 +62,7 @@ impl Predictor for AsTold {
             horizon,
             probability,
             time_to_failure: TimeToFailure { p10, p50: None, p90: None },
+            interval: forefend_domain::Interval::Plain,
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use forefend_predict::learned::{Calibration, Hazard, Learned, Model, Stacked, feature_names, never_falls};
 use serde::{Deserialize, Serialize};
 
-use super::Looks;
+use super::{FirstDay, Landmark, Looks};
 use crate::{
     TrainError, boost, calibrate,
     evaluate::{
@@ -16,6 +16,7 @@ use crate::{
         survival::{Followed, ipcw},
     },
     hazard::{Learner, Watched, log_edges, train},
+    levels::{Ending, Intervals},
     logistic,
 };
 
@@ -130,6 +131,8 @@ pub struct Trained {
     pub rung: Rung,
     /// How each rung did.
     pub ladder: Vec<Climbed>,
+    /// How the intervals of what was learned hold; `None`: nothing was.
+    pub intervals: Option<Intervals>,
 }
 
 /// How much what was learned may count beside the model of the first day.
@@ -165,9 +168,9 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
     }];
     for rung in Rung::LEARNED {
         let Some(learner) = rung.learner(settings) else { continue };
-        let learned = out_of_fold(looks, &splits, &learner, settings)?;
-        let calibration = known.calibration(&learned, &blocks)?;
-        let learned: Vec<f64> = learned.into_iter().map(|p| calibration.apply(p)).collect();
+        let said = out_of_fold(looks, &splits, &learner, settings)?;
+        let calibration = known.calibration(&said.in_horizon, &blocks)?;
+        let learned: Vec<f64> = said.in_horizon.iter().map(|p| calibration.apply(*p)).collect();
         let best = SHARES
             .map(|share| {
                 let pooled: Vec<f64> =
@@ -182,20 +185,23 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         let is_better = gain.is_some_and(|gain| gain.low > 0.0);
         ladder.push(Climbed { rung, share, brier, gain, taken: is_better });
         if is_better {
-            taken = (rung, losses, Some((learner, calibration, share)));
+            let endings = endings(looks, &said, &calibration, share);
+            taken = (rung, losses, Some((learner, calibration, share, endings)));
         }
     }
     let last = taken.0;
     ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == last);
-    let model = match taken.2 {
-        None => Model::FirstDay,
-        Some((learner, calibration, share)) => {
+    let (model, intervals) = match taken.2 {
+        None => (Model::FirstDay, None),
+        Some((learner, calibration, share, endings)) => {
             let all: Vec<usize> = (0..looks.marks.len()).collect();
             let hazard = fit(looks, &all, &learner, settings)?.calibrated(calibration);
-            Model::Stacked(Stacked { learned: Learned { hazard }, share })
+            let intervals = Intervals::of(&endings, &blocks)?;
+            let levels = intervals.levels;
+            (Model::Stacked(Stacked { learned: Learned { hazard }, share, levels }), Some(intervals))
         }
     };
-    Ok(Trained { model, rung: last, ladder })
+    Ok(Trained { model, rung: last, ladder, intervals })
 }
 
 /// What the model of the first day said: it is the last feature, in log odds.
@@ -229,18 +235,48 @@ fn fit(
     train(&watched, None, &feature_names(), &log_edges(first, horizon_s, EDGES), learner)
 }
 
-/// P(fail within the horizon) of every row, by a model that had not learned from it or from anything that shares its event.
+/// What models said of rows that they had not learned from, nor from anything that shares their event.
+struct OutOfFold {
+    /// P(fail within the horizon).
+    in_horizon: Vec<f64>,
+    /// P(fail by the end of watching); after the horizon that stays.
+    by_end: Vec<f64>,
+}
+
+/// How far up the curve that is served each look came.
+fn endings(looks: &Looks, said: &OutOfFold, calibration: &Calibration, share: f64) -> Vec<Ending> {
+    let learned = said
+        .in_horizon
+        .iter()
+        .zip(&said.by_end)
+        .map(|(p, end)| (calibration.apply(*p), calibration.apply(*end)));
+    let first_days = looks.first_day.iter().zip(&looks.marks);
+    let ending = |((in_horizon, by_end), (first_day, mark)): ((f64, f64), (&FirstDay, &Landmark))| {
+        let reach = pool(share, in_horizon, first_day.by_reach);
+        Ending {
+            level: pool(share, by_end, first_day.by_end).min(reach),
+            reach,
+            failed: first_day.in_reach,
+            weight: f64::from(mark.weight),
+        }
+    };
+    learned.zip(first_days).map(ending).collect()
+}
+
+/// Every row is told by a model that had not learned from it or from anything that shares its event.
 fn out_of_fold(
     looks: &Looks,
     splits: &[Split],
     learner: &Learner,
     settings: &Settings,
-) -> Result<Vec<f64>, TrainError> {
-    let mut said = vec![0.0; looks.rows.len()];
+) -> Result<OutOfFold, TrainError> {
+    let mut said = OutOfFold { in_horizon: vec![0.0; looks.rows.len()], by_end: vec![0.0; looks.rows.len()] };
     for split in splits {
         let hazard = fit(looks, &split.train, learner, settings)?;
         for i in &split.test {
-            said[*i] = hazard.cumulative(&looks.rows[*i]).last().copied().unwrap_or(0.0);
+            let cumulative = hazard.cumulative(&looks.rows[*i]);
+            said.in_horizon[*i] = cumulative.last().copied().unwrap_or(0.0);
+            said.by_end[*i] = hazard.within(&cumulative, looks.marks[*i].followed.time_s);
         }
     }
     Ok(said)

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{CellId, ServiceId, Timestamp};
-use forefend_predict::learned::features;
+use forefend_predict::{Curve, learned::features_and_first_day};
 use forefend_telemetry::history::{CellHistory, History, Incident, IncidentSource};
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,27 @@ pub struct Looks {
     pub marks: Vec<Landmark>,
     /// Features at each, in the order of [`forefend_predict::learned::feature_names`].
     pub rows: Vec<Vec<f32>>,
+    /// What the model of the first day said at each.
+    pub first_day: Vec<FirstDay>,
+}
+
+/// The curve of the model of the first day at a look, as far as what became of the cell asks for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FirstDay {
+    /// P(fail by the end of watching), or of what the curve speaks for, if that is sooner.
+    pub by_end: f64,
+    /// P(fail by the end of what the curve speaks for).
+    pub by_reach: f64,
+    /// Whether the cell failed before that.
+    pub in_reach: bool,
+}
+
+impl FirstDay {
+    fn of(curve: &[(f64, f64)], followed: Followed) -> Self {
+        let (reach_s, by_reach) = curve.last().copied().unwrap_or_default();
+        let in_reach = followed.failed && followed.time_s <= reach_s;
+        Self { by_end: Curve::at(curve, followed.time_s.min(reach_s)), by_reach, in_reach }
+    }
 }
 
 /// The features at each landmark, made of nothing later than it. Landmarks at which nothing was measured are left out.
@@ -188,10 +209,16 @@ pub struct Looks {
 pub fn look(history: &History, marks: Vec<Landmark>, grid: &Grid) -> Looks {
     let rows = in_parallel(&marks, |mark| {
         let windows = history.windows(&mark.cell, mark.at, grid.length)?;
-        Some(features(&windows, grid.horizon)?.values)
+        let (row, first_day) = features_and_first_day(&windows, grid.horizon)?;
+        Some((row.values, FirstDay::of(&first_day.curve, mark.followed)))
     });
-    let (marks, rows) = marks.into_iter().zip(rows).filter_map(|(mark, row)| Some((mark, row?))).unzip();
-    Looks { marks, rows }
+    let mut looks = Looks::default();
+    for (mark, (row, first_day)) in marks.into_iter().zip(rows).filter_map(|(mark, row)| Some((mark, row?))) {
+        looks.marks.push(mark);
+        looks.rows.push(row);
+        looks.first_day.push(first_day);
+    }
+    looks
 }
 
 impl Looks {
@@ -200,7 +227,8 @@ impl Looks {
     pub fn of(&self, numbers: &[usize]) -> Self {
         let marks = numbers.iter().map(|i| self.marks[*i].clone()).collect();
         let rows = numbers.iter().map(|i| self.rows[*i].clone()).collect();
-        Self { marks, rows }
+        let first_day = numbers.iter().map(|i| self.first_day[*i]).collect();
+        Self { marks, rows, first_day }
     }
 
     /// How many incidents, by what they share, are within the horizon of a landmark.

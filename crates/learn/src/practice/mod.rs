@@ -20,7 +20,7 @@ mod trial;
 
 pub use fingerprint::{Drift, Fingerprint, Spread};
 pub use judged::{Judged, judge};
-pub use landmarks::{Grid, Landmark, Looks, landmarks, look};
+pub use landmarks::{FirstDay, Grid, Landmark, Looks, landmarks, look};
 pub use outcomes::{Away, Outcomes};
 pub use registry::{Card, Registry, RegistryError, Scores, State, Status, Stored};
 pub use study::Study;

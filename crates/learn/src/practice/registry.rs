@@ -15,7 +15,7 @@ use super::{
     gate::Verdict,
     ladder::{Climbed, Rung},
 };
-use crate::evaluate::reliability::Bin;
+use crate::{evaluate::reliability::Bin, levels::Intervals};
 
 /// How good a model was on what it had not learned from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct Card {
     pub operating: OperatingCurve,
     /// How features were spread over what it learned from.
     pub spread: Spread,
+    /// How its intervals of the time to failure hold, on failures that were held out; `None`: it tells those of the first day.
+    #[serde(default)]
+    pub intervals: Option<Intervals>,
 }
 
 /// A model with its card.

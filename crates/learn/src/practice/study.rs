@@ -102,6 +102,7 @@ impl Study {
             gate: gate::gate(&judged, &papers, &self.gate),
             operating: gate::operating_curve(&judged, &self.gate),
             spread: Spread::of(&older.rows),
+            intervals: trained.intervals,
         };
         Ok(Stored { card, model: trained.model })
     }
@@ -115,7 +116,7 @@ impl Study {
         marks.retain(|mark| mark.fails_within(self.horizon));
         marks.sort_by_key(|mark| std::cmp::Reverse(mark.at));
         marks.truncate(most);
-        let Looks { marks, rows } = look(history, marks, &grid);
+        let Looks { marks, rows, .. } = look(history, marks, &grid);
         let episode = |(mark, features): (Landmark, Vec<f32>)| Episode {
             began: mark.at + Duration::from_secs_f64(mark.followed.time_s),
             lead_s: mark.followed.time_s,

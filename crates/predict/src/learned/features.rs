@@ -149,6 +149,13 @@ pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
     Some(features_beside(windows, horizon, &first_day))
 }
 
+/// The same, with what the model of the first day says of any cell that looks like this, without anomalies.
+#[must_use]
+pub fn features_and_first_day(windows: &Windows, horizon: Duration) -> Option<(Row, Prediction)> {
+    let first_day = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+    Some((features_beside(windows, horizon, &first_day), first_day))
+}
+
 /// The measures of one metric, in the order of [`MEASURES`].
 type Measured = [f64; MEASURES.len()];
 

@@ -12,7 +12,7 @@ mod stacked;
 mod trees;
 
 pub use calibration::Calibration;
-pub use features::{Row, feature_names, features, never_falls};
+pub use features::{Row, feature_names, features, features_and_first_day, never_falls};
 pub use hazard::{Hazard, Scorer};
 pub use linear::Linear;
 pub use lstm::{Lstm, LstmLayer, LstmParts, LstmState};

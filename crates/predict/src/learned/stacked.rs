@@ -4,7 +4,7 @@ use forefend_domain::{Driver, HealthScore, MetricName, Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
 use super::Learned;
-use crate::{Curve, DayZero, Known, Predictor, Unusual};
+use crate::{Curve, DayZero, Known, Levels, Predictor, Unusual};
 
 /// What was learned and what the model of the first day says, on one curve: at every time the log odds of both are averaged (a logarithmic
 /// opinion pool; Genest & Zidek, Statistical Science 1, 1986, <https://doi.org/10.1214/ss/1177013825>).
@@ -16,6 +16,9 @@ pub struct Stacked {
     pub learned: Learned,
     /// How much what was learned counts, from 0 to 1. What is outside is taken to be the nearer end.
     pub share: f64,
+    /// Where the curve of both is read for the ends of the time to failure, from failures that were held out; `None`: too few of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Levels>,
 }
 
 impl Predictor for Stacked {
@@ -31,7 +34,7 @@ impl Predictor for Stacked {
         let learned = self.learned.beside(windows, horizon, &of_any)?;
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
         let known = Known { unusual: Some(unusual), ..Known::default() };
-        Some(known.told(Self::pool(self.share, learned, &of_this, horizon)))
+        Some(known.told(Self::pooled(self.share, learned, &of_this, horizon, self.levels.as_ref())))
     }
 }
 
@@ -39,6 +42,16 @@ impl Stacked {
     /// Puts two predictions for the same horizon on one curve, the first with this share.
     #[must_use]
     pub fn pool(share: f64, learned: Prediction, first_day: &Prediction, horizon: Duration) -> Prediction {
+        Self::pooled(share, learned, first_day, horizon, None)
+    }
+
+    fn pooled(
+        share: f64,
+        learned: Prediction,
+        first_day: &Prediction,
+        horizon: Duration,
+        levels: Option<&Levels>,
+    ) -> Prediction {
         let share = if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) };
         let curve = Curve::new(horizon).with_probabilities(|t| {
             // Both curves stand on the grid of this horizon.
@@ -65,9 +78,11 @@ impl Stacked {
         drivers.iter_mut().filter(|_| named > 0.0).for_each(|driver| driver.contribution /= named);
         drivers
             .sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then_with(|| a.metric.cmp(&b.metric)));
+        let (time_to_failure, interval) = Levels::told(levels, &curve);
         Prediction {
             probability,
-            time_to_failure: curve.time_to_failure(),
+            time_to_failure,
+            interval,
             health: HealthScore::from_failure(probability),
             drivers,
             curve: curve.points(),
@@ -86,7 +101,7 @@ fn log_odds(p: f64) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use forefend_domain::{CellId, Family, MetricKind, MetricWindow, Sample, Timestamp};
+    use forefend_domain::{CellId, Family, Interval, MetricKind, MetricWindow, Sample, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
@@ -141,7 +156,7 @@ mod tests {
         ) {
             let windows = windows(&(0..60).map(|n| from + slope * f64::from(n)).collect::<Vec<_>>());
             let p = |share: f64| {
-                let said = Stacked { learned: learned(), share }.predict(&windows, HORIZON).unwrap();
+                let said = Stacked { learned: learned(), share, levels: None }.predict(&windows, HORIZON).unwrap();
                 let named: f64 = said.drivers.iter().map(|driver| driver.contribution).sum();
                 assert!(said.drivers.is_empty() || (named - 1.0).abs() < 1e-9);
                 assert!(said.time_to_failure.is_ordered());
@@ -171,10 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn levels_move_the_ends_and_nothing_else() {
+        let windows = windows(&(0..60).map(|n| 40.0 + 0.75 * f64::from(n)).collect::<Vec<_>>());
+        let said = |levels: Option<Levels>| {
+            Stacked { learned: learned(), share: 0.5, levels }.predict(&windows, HORIZON).unwrap()
+        };
+        let (plain, moved) = (said(None), said(Some(Levels::new(0.02, 0.97))));
+        assert_eq!((plain.interval, moved.interval), (Interval::Plain, Interval::Calibrated));
+        let (before, after) = (plain.time_to_failure, moved.time_to_failure);
+        assert!(after.p10.unwrap() < before.p10.unwrap() && after.p50 == before.p50 && after.is_ordered());
+        assert_eq!((&plain.curve, plain.probability), (&moved.curve, moved.probability));
+        // A model that was kept before there were levels is read as it was.
+        let text = serde_json::to_string(&Stacked { learned: learned(), share: 0.5, levels: None }).unwrap();
+        assert!(!text.contains("levels"));
+        assert_eq!(serde_json::from_str::<Stacked>(&text).unwrap().levels, None);
+    }
+
+    #[test]
     fn a_share_that_is_none_is_taken_to_be_the_nearest() {
         let windows = windows(&[50.0; 60]);
         let p = |share: f64| {
-            Stacked { learned: learned(), share }.predict(&windows, HORIZON).unwrap().probability
+            Stacked { learned: learned(), share, levels: None }
+                .predict(&windows, HORIZON)
+                .unwrap()
+                .probability
         };
         assert_eq!(p(7.0), p(1.0));
         assert_eq!(p(-1.0), p(0.0));

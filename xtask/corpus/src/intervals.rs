@@ -1,0 +1,143 @@
+//! How often the time of a failure lies in the interval that was told of it, with levels that other episodes gave and without.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use forefend_domain::TimeToFailure;
+use forefend_learn::{
+    evaluate::Estimate,
+    levels::{Ending, choose, coverage, missed},
+};
+use forefend_predict::{Curve, Levels, learned::Hazard};
+
+use crate::{
+    alarm::HORIZON,
+    learned::Look,
+    score::{Line, median},
+};
+
+/// Looks at episodes that took no part, and what was told at them.
+#[derive(Default)]
+pub(crate) struct Told {
+    endings: Vec<Ending>,
+    /// The number of the episode.
+    blocks: Vec<usize>,
+    levels: Vec<Levels>,
+    /// As it is, and at the levels.
+    times: Vec<(TimeToFailure, TimeToFailure)>,
+}
+
+impl Told {
+    /// Adds the looks at these episodes, told by a model that did not learn from them.
+    pub(crate) fn add(
+        &mut self,
+        seen: &[Vec<Look>],
+        episodes: &[usize],
+        (hazard, share): (&Hazard, f64),
+        levels: Levels,
+    ) {
+        for (episode, look) in episodes.iter().flat_map(|i| seen[*i].iter().map(move |look| (*i, look))) {
+            let curve = look.curve(hazard, share);
+            self.endings.push(look.ending(&curve));
+            self.blocks.push(episode);
+            self.levels.push(levels);
+            self.times.push((curve.time_to_failure(), levels.read(&curve)));
+        }
+    }
+
+    /// The levels that hold on all of it.
+    ///
+    /// # Errors
+    /// With too few failures.
+    pub(crate) fn choose(&self) -> Result<Levels> {
+        Ok(choose(&self.endings, &self.blocks)?)
+    }
+
+    fn coverage(&self, plain: bool) -> Option<Estimate> {
+        coverage(&self.endings, &self.blocks, |i| if plain { Levels::PLAIN } else { self.levels[i] })
+    }
+
+    /// What `bench predict` prints of it: with the levels, beside without.
+    pub(crate) fn lines(&self, case: &'static str) -> Vec<Line> {
+        let mut levels: BTreeMap<String, usize> = BTreeMap::new();
+        for of in &self.levels {
+            *levels.entry(format!("{:.3} and {:.3}", of.low(), of.high())).or_default() += 1;
+        }
+        eprintln!("levels, and looks told at them: {levels:?}");
+        let width = |time: &TimeToFailure| Some((time.p90? - time.p10?).as_secs_f64());
+        let plain = self.times.iter().filter_map(|(plain, _)| width(plain)).collect();
+        let ours = self.times.iter().filter_map(|(_, ours)| width(ours)).collect();
+        // Of the intervals that have an early end, those without a late one.
+        let open = |of: &dyn Fn(&(TimeToFailure, TimeToFailure)) -> TimeToFailure| {
+            let told: Vec<TimeToFailure> =
+                self.times.iter().map(of).filter(|time| time.p10.is_some()).collect();
+            let open = told.iter().filter(|time| time.p90.is_none()).count();
+            (!told.is_empty()).then(|| open as f64 / told.len() as f64)
+        };
+        let only = |value: Option<f64>| value.map(|value| Estimate { value, low: f64::NAN, high: f64::NAN });
+        let of = |plain: bool| {
+            missed(&self.endings, &self.blocks, |i| if plain { Levels::PLAIN } else { self.levels[i] })
+        };
+        let ([sooner, later], [plain_sooner, plain_later]) = (of(false), of(true));
+        vec![
+            Line::beside(case, "plain-levels", "sooner_than_p10", "share", sooner, plain_sooner),
+            Line::beside(case, "plain-levels", "later_than_p90", "share", later, plain_later),
+            Line::beside(
+                case,
+                "plain-levels",
+                "coverage_80",
+                "share",
+                self.coverage(false),
+                self.coverage(true),
+            ),
+            Line::beside(
+                case,
+                "plain-levels",
+                "interval_width_s",
+                "s",
+                only(median(ours)),
+                only(median(plain)),
+            ),
+            Line::beside(
+                case,
+                "plain-levels",
+                "interval_open_share",
+                "share",
+                only(open(&|(_, ours)| *ours)),
+                only(open(&|(plain, _)| *plain)),
+            ),
+        ]
+    }
+}
+
+impl Look {
+    /// The curve that is served: what was learned, with this share, and what the model of the first day said.
+    fn curve(&self, hazard: &Hazard, share: f64) -> Curve {
+        let cumulative = hazard.cumulative(&self.row);
+        let log_odds = |p: f64| {
+            let p = p.clamp(1e-12, 1.0 - 1e-12);
+            (p / (1.0 - p)).ln()
+        };
+        let curve = Curve::new(HORIZON);
+        let times = curve.times_s().to_vec();
+        curve.with_probabilities(|t| {
+            // Both stand on the same times.
+            let first_day =
+                self.first_day.get(times.partition_point(|time| *time < t)).map_or(0.0, |p| f64::from(*p));
+            let pooled =
+                share * log_odds(hazard.within(&cumulative, t)) + (1.0 - share) * log_odds(first_day);
+            1.0 / (1.0 + (-pooled).exp())
+        })
+    }
+
+    fn ending(&self, curve: &Curve) -> Ending {
+        let points = curve.points();
+        let (reach_s, reach) = points.last().copied().unwrap_or_default();
+        Ending {
+            level: Curve::at(&points, self.left_s.min(reach_s)).min(reach),
+            reach,
+            failed: self.failed && self.left_s <= reach_s,
+            weight: 1.0,
+        }
+    }
+}
