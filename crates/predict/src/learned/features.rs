@@ -71,7 +71,7 @@ const MEASURES: [(Measure, bool, &str); 15] = [
     (Measure::Roughness, false, "roughness"),
 ];
 
-const FAMILIES: [(Family, &str); 7] = [
+pub(super) const FAMILIES: [(Family, &str); 7] = [
     (Family::Saturation, "saturation"),
     (Family::Latency, "latency"),
     (Family::Traffic, "traffic"),

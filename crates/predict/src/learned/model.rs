@@ -3,7 +3,7 @@ use std::time::Duration;
 use forefend_domain::{Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
-use super::{Stacked, feature_names};
+use super::{Remembering, Stacked, feature_names};
 use crate::{DayZero, Known, Predictor};
 
 /// A model that can serve.
@@ -19,32 +19,48 @@ pub enum Model {
     FirstDay,
     /// What was learned from failures, beside the model of the first day.
     Stacked(Stacked),
+    /// A memory above the other models.
+    Remembering(Box<Remembering>),
 }
 
 impl Model {
     /// Features that it was trained on and that no window can give: a model that needs them can't serve.
     #[must_use]
     pub fn unknown_features(&self) -> Vec<String> {
+        let mut unknown = self.stacked().map(unknown_of).unwrap_or_default();
+        if let Self::Remembering(remembering) = self {
+            unknown.extend(remembering.unknown_features());
+        }
+        unknown
+    }
+
+    /// What was learned over features of the newest instant, if anything was.
+    fn stacked(&self) -> Option<&Stacked> {
         match self {
-            Self::FirstDay => Vec::new(),
-            Self::Stacked(stacked) => {
-                let known = feature_names();
-                let mut unknown: Vec<String> = stacked
-                    .learned
-                    .hazard
-                    .features()
-                    .iter()
-                    .filter(|f| !known.contains(f))
-                    .cloned()
-                    .collect();
-                // The right names in another order would be read as each other.
-                if unknown.is_empty() && stacked.learned.hazard.features() != known {
-                    unknown.push("the order of its features".to_owned());
-                }
-                unknown
-            }
+            Self::FirstDay => None,
+            Self::Stacked(stacked) => Some(stacked),
+            Self::Remembering(remembering) => remembering.parts().below.as_ref(),
         }
     }
+
+    /// How far ahead what was learned looks; `None`: nothing was learned.
+    #[must_use]
+    pub fn reach(&self) -> Option<Duration> {
+        match self {
+            Self::Remembering(remembering) => Some(remembering.parts().lstm.reach()),
+            Self::FirstDay | Self::Stacked(_) => self.stacked().map(|stacked| stacked.learned.hazard.reach()),
+        }
+    }
+}
+
+fn unknown_of(stacked: &Stacked) -> Vec<String> {
+    let (known, features) = (feature_names(), stacked.learned.hazard.features());
+    let mut unknown: Vec<String> = features.iter().filter(|f| !known.contains(f)).cloned().collect();
+    // The right names in another order would be read as each other.
+    if unknown.is_empty() && features != known {
+        unknown.push("the order of its features".to_owned());
+    }
+    unknown
 }
 
 impl Predictor for Model {
@@ -56,6 +72,7 @@ impl Predictor for Model {
         match self {
             Self::FirstDay => DayZero::default().predict_knowing(windows, horizon, known),
             Self::Stacked(stacked) => stacked.predict_knowing(windows, horizon, known),
+            Self::Remembering(remembering) => remembering.predict_knowing(windows, horizon, known),
         }
     }
 }

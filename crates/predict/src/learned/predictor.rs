@@ -13,7 +13,7 @@ use crate::{Curve, DayZero, Known, Predictor, Unusual};
 const LEAST_CONTRIBUTION: f64 = 0.01;
 
 /// A probability within the horizon below which nobody asks what drives it, and most cells stay below it.
-const WORTH_EXPLAINING: f64 = 0.005;
+pub(super) const WORTH_EXPLAINING: f64 = 0.005;
 
 /// A model that learned from failures, over features that carry over between services.
 ///
@@ -111,7 +111,7 @@ impl Learned {
     }
 }
 
-fn newest(window: &forefend_domain::MetricWindow) -> String {
+pub(super) fn newest(window: &forefend_domain::MetricWindow) -> String {
     window.latest().map_or_else(
         || "not measured now".to_owned(),
         |(_, value)| crate::day_zero::quantity(value, window.unit.as_str()),
