@@ -25,6 +25,10 @@ export function detail(view, id, full) {
           h("div", { class: "meter", "aria-hidden": "true", vars: { "--v": `${100 * d.contribution}%` } }, h("i", { class: "fill" })),
           h("div", { class: "small muted" }, h("span", { class: "tag" }, d.family), ` ${d.detail}`))))
         : h("p", { class: "empty" }, "Nothing drives a prediction."),
+      prediction?.outlooks?.length ? h("ul", { class: "plain small" }, prediction.outlooks.map((o) =>
+        h("li", { key: o.metric }, h("code", {}, o.metric), " at its limit ", o.reaches.p50
+          ? `in ${dur(secs(o.reaches.p50))} (${dur(secs(o.reaches.p10))} – ${o.reaches.p90 ? dur(secs(o.reaches.p90)) : "beyond"})`
+          : `no sooner than in ${dur(secs(o.reaches.p10))}`, h("span", { class: "muted" }, `, forecast from ${dur(secs(o.seen))}`)))) : null,
       prediction?.anomalies.length ? h("p", { class: "small" }, "Unlike its past: ", prediction.anomalies.map((a) =>
         h("span", { class: "tag" }, `${a.metric} ${a.z > 0 ? "+" : ""}${a.z.toFixed(1)} σ`))) : null),
     h("section", { key: "words" }, h("h3", {}, "In words"), h("pre", { class: "words" }, full?.id === id ? full.words : "…")),

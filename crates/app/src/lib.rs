@@ -8,4 +8,5 @@ pub mod drills;
 pub mod engine;
 mod listen;
 pub mod models;
+mod outlooks;
 mod receive;

@@ -33,7 +33,7 @@ use std::path::Path;
 pub use convert::{ConfiguredCell, default_policy};
 pub use diff::{diff, needs_restart};
 pub use document::MAX_FILE_BYTES;
-pub use model::{Config, LearningConfig, Promotion};
+pub use model::{Config, ForecastConfig, LearningConfig, Promotion};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use reference::reference;
 pub use scalars::{Cpu, Share, Size};

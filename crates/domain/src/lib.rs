@@ -37,7 +37,7 @@ pub use policy::{
     Budgets, CanaryPolicy, DataPolicy, Mode, Objective, Policy, PreTestPolicy, ReliefPolicy, ReturnPolicy,
     StandbyPolicy, TriggerPolicy,
 };
-pub use prediction::{Anomaly, Basis, Driver, Interval, Prediction, TimeToFailure};
+pub use prediction::{Anomaly, Basis, Driver, Interval, Outlook, Prediction, TimeToFailure};
 pub use quantity::{Bytes, HealthScore, Probability, Rate, Timestamp, Weight};
 pub use topology::{Cell, CellRole, Service, Tier};
 pub use weights::ServiceWeights;

@@ -70,6 +70,25 @@ pub struct Anomaly {
     pub z: f64,
 }
 
+/// When a metric is expected at its limit, by a forecast from days of its past: told even where that lies beyond the survival curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Which metric.
+    pub metric: MetricName,
+    /// Of its values.
+    pub unit: String,
+    /// What it must not reach.
+    pub limit: f64,
+    /// When it does, from the instant of the prediction on.
+    pub reaches: TimeToFailure,
+    /// That it does within `within`.
+    pub probability: Probability,
+    /// How far ahead the forecast speaks.
+    pub within: Duration,
+    /// How long a past it was made from.
+    pub seen: Duration,
+}
+
 /// What is foreseen for one cell. Every figure is read off one survival curve, so they can't contradict each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -96,6 +115,9 @@ pub struct Prediction {
     pub drivers: Vec<Driver>,
     /// What it rests on.
     pub basis: Basis,
+    /// Metrics that will be at their limits, by forecasts from days of their past; the soonest first.
+    #[serde(default)]
+    pub outlooks: Vec<Outlook>,
     /// Points `(seconds from now, P(fail by then))` of the curve, for plots: increasing in both.
     pub curve: Vec<(f64, f64)>,
 }

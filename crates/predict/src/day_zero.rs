@@ -205,6 +205,7 @@ impl DayZero {
             anomalies: Vec::new(),
             basis: if rests_on_passage { Basis::FirstPassage } else { Basis::Prior },
             drivers: drivers.to_vec(),
+            outlooks: Vec::new(),
             curve: curve.points(),
         }
     }
@@ -373,7 +374,8 @@ fn detail(opinion: &Opinion<'_>) -> String {
 }
 
 /// A value with its unit, for people.
-pub(crate) fn quantity(value: f64, unit: &str) -> String {
+#[must_use]
+pub fn quantity(value: f64, unit: &str) -> String {
     match unit {
         "bytes" if value.abs() >= 1024.0 * 1024.0 * 1024.0 => format!("{:.2} GiB", value / 1024f64.powi(3)),
         "bytes" if value.abs() >= 1024.0 * 1024.0 => format!("{:.1} MiB", value / 1024f64.powi(2)),

@@ -25,7 +25,7 @@ mod trend;
 
 pub use anomaly::robust_z;
 pub use curve::Curve;
-pub use day_zero::{DayZero, Known, Predictor, Unusual};
+pub use day_zero::{DayZero, Known, Predictor, Unusual, quantity};
 pub use fleet::{Fleet, Hazards, Place};
 pub use levels::Levels;
 pub use limits::{LearnedLimits, NewLimit};

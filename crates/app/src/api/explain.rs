@@ -4,8 +4,8 @@ use std::{fmt::Write, time::Duration};
 
 use forefend_control::{PreTestView, ShiftView, Snapshot};
 use forefend_domain::{
-    Basis, CellHealth, CellId, CellRole, CellView, Interval, LifeState, Mode, ObjectiveState, Prediction,
-    ServiceView, ShiftReason, Timestamp, Weight,
+    Basis, CellHealth, CellId, CellRole, CellView, Interval, LifeState, Mode, ObjectiveState, Outlook,
+    Prediction, ServiceView, ShiftReason, Timestamp, Weight,
 };
 
 use super::view;
@@ -243,10 +243,24 @@ fn foreseen(snapshot: &Snapshot, service: &ServiceView, cell: &CellView) -> Stri
     for driver in &prediction.drivers {
         let _ = write!(text, "\n  {:>4} {}: {}", percent(driver.contribution), driver.metric, driver.detail);
     }
+    for outlook in &prediction.outlooks {
+        let _ = write!(text, "\n{}", outlook_words(outlook));
+    }
     for anomaly in &prediction.anomalies {
         let _ = write!(text, "\n  unusual {}: {:+.1} times its usual spread", anomaly.metric, anomaly.z);
     }
     text
+}
+
+/// A limit that is days away.
+fn outlook_words(outlook: &Outlook) -> String {
+    format!(
+        "Outlook: {} is at its limit of {} {}, by a forecast from {} of its past.",
+        outlook.metric,
+        forefend_predict::quantity(outlook.limit, &outlook.unit),
+        crate::cli::reached(outlook),
+        seconds(outlook.seen)
+    )
 }
 
 fn when(prediction: &Prediction) -> String {

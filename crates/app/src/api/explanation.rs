@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use forefend_control::Snapshot;
 use forefend_domain::{
-    Anomaly, CellId, Family, Interval, MetricName, MetricWindow, Prediction, TimeToFailure, Timestamp,
-    Windows,
+    Anomaly, CellId, Family, Interval, MetricName, MetricWindow, Outlook, Prediction, TimeToFailure,
+    Timestamp, Windows,
 };
 use forefend_predict::{
     estimate,
@@ -46,6 +46,8 @@ pub struct CellExplanation {
     pub contributions: Vec<Contribution>,
     /// Metrics that behave unlike their past.
     pub anomalies: Vec<Anomaly>,
+    /// Metrics that will be at their limits in days, the soonest first.
+    pub outlooks: Vec<Outlook>,
     /// Past failures that looked most like now, nearest first.
     pub nearest: Vec<Neighbour>,
     /// How many past looks were compared.
@@ -121,6 +123,7 @@ pub fn explanation(
         curve: prediction.map(|p| p.curve.clone()).unwrap_or_default(),
         contributions: prediction.map(|p| contributions(p, windows)).unwrap_or_default(),
         anomalies: prediction.map(|p| p.anomalies.clone()).unwrap_or_default(),
+        outlooks: prediction.map(|p| p.outlooks.clone()).unwrap_or_default(),
         nearest: windows.map(|w| nearest(w, horizon, past, NEAREST)).unwrap_or_default(),
         past: past.len(),
         words: detail.words,

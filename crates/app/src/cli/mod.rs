@@ -5,6 +5,8 @@ mod director;
 mod drill;
 mod explained;
 mod files;
+mod forecast;
+mod forecast_words;
 mod models;
 mod past;
 mod remote;
@@ -90,6 +92,8 @@ enum Command {
     Drill(drill::DrillArguments),
     /// Learns from recorded telemetry and past incidents, and puts what was learned before the gate.
     Train(train::TrainArguments),
+    /// Forecasts a metric of a cell, or the load of a service, from its recorded past: expected values with their interval, trend, seasons, and when a limit is reached.
+    Forecast(forecast::ForecastArguments),
     /// Learned models: who serves, who is tried in the shadow, promotion and rollback.
     Models(models::ModelsArguments),
     /// Tells of a failure that nothing here has noticed, so that it is learned from.
@@ -145,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Backtest(arguments) => backtest::run(&arguments),
         Command::Drill(arguments) => drill::run(&arguments),
         Command::Train(arguments) => train::train(&arguments),
+        Command::Forecast(arguments) => forecast::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),
         Command::Incident(arguments) => models::incident(&arguments),
         Command::Director(arguments) => director::run(&arguments),
@@ -163,6 +168,8 @@ pub fn run() -> ExitCode {
         }
     }
 }
+
+pub(crate) use forecast_words::reached;
 
 type Failure = Box<dyn std::error::Error>;
 

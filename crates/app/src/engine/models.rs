@@ -12,6 +12,7 @@ use super::{EngineError, EngineOptions};
 use crate::{
     api::{ModelRequest, ModelsHandle},
     models::{ModelCommand, Models, ModelsView, Places, Serving, Wish},
+    outlooks::Outlooks,
 };
 
 /// Commands that may wait for the next tick.
@@ -21,6 +22,8 @@ const PUBLISHED_EVERY: u32 = 20;
 
 pub(super) struct ModelsOfEngine {
     models: Models,
+    /// `None`: this engine was started without forecasts.
+    outlooks: Option<Outlooks>,
     ledger: LedgerReader,
     view: watch::Sender<Arc<ModelsView>>,
     commands: mpsc::Receiver<ModelRequest>,
@@ -37,10 +40,11 @@ impl ModelsOfEngine {
     ) -> Result<(Self, ModelsHandle), EngineError> {
         let places = Places { config: options.config.clone(), state_dir: config.engine.state_dir.clone() };
         let models = Models::open(places, config.engine.learning.clone(), options.forecast, now)?;
+        let outlooks = options.forecast.then(|| Outlooks::open(options.config.clone(), config, now));
         let (view, watched) = watch::channel(Arc::new(models.view()));
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING);
         let handle = ModelsHandle { view: watched, commands: sender };
-        Ok((Self { models, ledger, view, commands, until_published: 0 }, handle))
+        Ok((Self { models, outlooks, ledger, view, commands, until_published: 0 }, handle))
     }
 
     pub(super) fn serving(&self) -> Serving {
@@ -49,6 +53,9 @@ impl ModelsOfEngine {
 
     pub(super) fn configure(&mut self, config: &Config) {
         self.models.configure(config.engine.learning.clone());
+        if let Some(outlooks) = &mut self.outlooks {
+            outlooks.configure(config);
+        }
     }
 
     /// How the model that serves did at each threshold, and how far ahead it looks. Once for each change of who serves.
@@ -67,6 +74,10 @@ impl ModelsOfEngine {
 
     pub(super) fn step(&mut self, snapshot: &Snapshot) -> Vec<Wish> {
         self.until_published = self.until_published.saturating_sub(1);
+        if let Some(forecasts) = self.outlooks.as_mut().and_then(|outlooks| outlooks.step(snapshot.world.now))
+        {
+            self.models.serving().foretell(forecasts);
+        }
         self.models.step(snapshot, &self.ledger)
     }
 

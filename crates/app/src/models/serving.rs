@@ -10,6 +10,7 @@ use forefend_domain::{CellId, ObjectiveState, Prediction, ServiceId, Timestamp, 
 use forefend_learn::practice::{Drift, Said, Spread, gate};
 use forefend_predict::{
     DayZero, Known, Predictor,
+    forecast::with_forecasts,
     learned::{Model, features},
 };
 
@@ -18,6 +19,7 @@ use super::{
     trials::{Running, Trier},
     view::TrialView,
 };
+use crate::outlooks::Forecasts;
 
 /// The predictor of the loop: says what the champion says. Clones share one.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ struct Inner {
     trials: Vec<Running>,
     /// Cells that are well and have their traffic: of these alone something can be seen.
     askable: BTreeMap<CellId, ServiceId>,
+    /// Forecasts from days of the past, by cell.
+    forecasts: Forecasts,
     /// What the champion was lately shown, as features: what drift is told from.
     shown: VecDeque<Vec<f32>>,
     shown_at: BTreeMap<CellId, Timestamp>,
@@ -71,7 +75,11 @@ impl Predictor for Serving {
                 }
             }
         }
-        Some(said)
+        // Who is tried is held against what the champion says without them.
+        Some(match inner.forecasts.get(&windows.cell) {
+            Some(forecasts) => with_forecasts(said, forecasts, windows),
+            None => said,
+        })
     }
 }
 
@@ -102,6 +110,7 @@ impl Serving {
             champion: Model::FirstDay,
             trials: Vec::new(),
             askable: BTreeMap::new(),
+            forecasts: Forecasts::new(),
             shown: VecDeque::new(),
             shown_at: BTreeMap::new(),
         })))
@@ -116,6 +125,11 @@ impl Serving {
         (inner.id, inner.champion) = (id, model);
         inner.shown.clear();
         inner.shown_at.clear();
+    }
+
+    /// From now on these are told too.
+    pub(crate) fn foretell(&self, forecasts: Forecasts) {
+        self.0.borrow_mut().forecasts = forecasts;
     }
 
     /// Features whose spread is another than what the champion learned from.

@@ -180,6 +180,7 @@ impl Scene {
             probability,
             time_to_failure: TimeToFailure::default(),
             interval: forefend_domain::Interval::Plain,
+            outlooks: Vec::new(),
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

@@ -110,6 +110,9 @@ impl<'c> Check<'c, '_, '_> {
         let history = at.key("history");
         self.range(&history.key("keep"), &engine.history.keep, s(3_600), s(3_650 * 86_400));
         self.range(&history.key("size"), &engine.history.size, Size(64 << 20), Size(64 << 40));
+        let forecast = at.key("forecast");
+        self.range(&forecast.key("every"), &engine.forecast.every, s(60), s(86_400));
+        self.range(&forecast.key("least"), &engine.forecast.least, s(86_400), s(365 * 86_400));
         self.api(&at.key("api"), &engine.api);
         if let Some(receive) = &engine.receive {
             self.receive(&at.key("receive"), receive);

@@ -24,6 +24,21 @@ section! {
         learning: LearningConfig = all_defaults(),
         /// What is kept of telemetry.
         history: HistoryConfig = all_defaults(),
+        /// Forecasts from days of the past.
+        forecast: ForecastConfig = all_defaults(),
+    }
+}
+
+section! {
+    /// Forecasts of metrics that fill up towards a limit, from days of their past: when is the disk full? They are made from what `history`
+    /// holds, by a process of its own behind everything else, and need it to be on.
+    pub struct ForecastConfig {
+        /// Whether they are made.
+        enabled: bool = true,
+        /// How often. From 1m to 1d.
+        every: Duration = Duration::from_secs(3 * 3_600),
+        /// A metric is forecast once so long a past of it is known. From 1d to 365d; longer than `history.keep` it never is.
+        least: Duration = Duration::from_secs(3 * 86_400),
     }
 }
 

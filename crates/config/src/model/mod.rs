@@ -14,8 +14,8 @@ pub use blueprint::{
 };
 pub use choices::{DataRule, GiveBackRate, LagRule, Limit, Listen, Protocol, Role, Sticky, Version};
 pub use engine::{
-    ApiConfig, ApiRole, CellsConfig, DirectorConfig, EngineConfig, ReceiveConfig, SecretConfig, TokenConfig,
-    WindowConfig,
+    ApiConfig, ApiRole, CellsConfig, DirectorConfig, EngineConfig, ForecastConfig, ReceiveConfig,
+    SecretConfig, TokenConfig, WindowConfig,
 };
 pub use learning::{LearningConfig, Promotion};
 pub use policy::{

@@ -63,6 +63,7 @@ impl Predictor for AsTold {
             probability,
             time_to_failure: TimeToFailure { p10, p50: None, p90: None },
             interval: forefend_domain::Interval::Plain,
+            outlooks: Vec::new(),
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

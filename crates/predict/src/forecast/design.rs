@@ -83,6 +83,39 @@ impl Design {
         columns
     }
 
+    /// When the slope may change, in seconds.
+    pub(super) fn change_instants_s(&self) -> Vec<f64> {
+        self.changes.iter().map(|change| self.begin_s + change * self.span_s).collect()
+    }
+
+    /// How much the trend rises at an instant, for each span.
+    pub(super) fn slope(&self, at_s: f64, weights: &[f64]) -> f64 {
+        let share = (at_s - self.begin_s) / self.span_s;
+        let changes = self.changes.iter().zip(&weights[self.change_columns()]);
+        weights[1] + changes.filter(|(at, _)| **at < share).map(|(_, size)| size).sum::<f64>()
+    }
+
+    /// The periods of the seasons.
+    pub(super) fn periods_s(&self) -> Vec<f64> {
+        self.seasons.iter().map(|season| season.period_s).collect()
+    }
+
+    /// The weighted sum of the columns of one season.
+    pub(super) fn season_of(&self, period_s: f64, at_s: f64, weights: &[f64]) -> f64 {
+        let mut column = self.change_columns().end;
+        let mut sum = 0.0;
+        for season in &self.seasons {
+            for harmonic in season.harmonics() {
+                if season.period_s == period_s {
+                    let turn = (at_s / period_s * harmonic as f64).fract() * std::f64::consts::TAU;
+                    sum += weights[column] * turn.sin() + weights[column + 1] * turn.cos();
+                }
+                column += 2;
+            }
+        }
+        sum
+    }
+
     /// The columns of the changes of slope.
     pub(super) fn change_columns(&self) -> std::ops::Range<usize> {
         2..2 + self.changes.len()

@@ -14,6 +14,9 @@ mod crossing;
 mod design;
 mod errors;
 mod fit;
+mod limit;
+mod load;
+mod parts;
 mod solve;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,9 @@ use errors::{Errors, Fading};
 
 pub use crossing::Crossing;
 pub use fit::{Event, FitError, Season, Seasons, Settings};
+pub use limit::{LimitForecast, Limited, thinned, with_forecasts};
+pub use load::load_of;
+pub use parts::Change;
 
 /// A forecast of one series, fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

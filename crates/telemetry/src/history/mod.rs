@@ -22,4 +22,4 @@ pub use incident_file::{parse_incidents, read_incidents};
 pub use load::{LoadOptions, load, load_outcomes, parse_csv};
 pub use recorded::{CellHistory, History, RecordedSeries};
 pub use source::{HistorySource, PrometheusUrl};
-pub use words::instant;
+pub use words::{instant, instant_word};

@@ -69,7 +69,8 @@ pub(super) const HOW_INSTANTS_ARE_WRITTEN: &str =
     "write whole milliseconds since 1970, or RFC 3339 as 2026-11-21T10:00:00Z";
 
 /// RFC 3339 in UTC with milliseconds; beyond what calendars hold, plain milliseconds.
-pub(super) fn instant_word(at: Timestamp) -> String {
+#[must_use]
+pub fn instant_word(at: Timestamp) -> String {
     i64::try_from(at.unix_ms())
         .ok()
         .and_then(DateTime::from_timestamp_millis)

@@ -138,6 +138,7 @@ pub(crate) fn prediction(
         probability: p(probability),
         time_to_failure: TimeToFailure { p10, p50: p10.map(|t| t * 2), p90: p10.map(|t| t * 4) },
         interval: forefend_domain::Interval::Plain,
+        outlooks: Vec::new(),
         health: HealthScore::from_failure(p(probability)),
         anomaly: 0.0,
         anomalies: Vec::new(),
