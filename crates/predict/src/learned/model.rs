@@ -9,10 +9,6 @@ use crate::{DayZero, Known, Predictor};
 /// A model that can serve.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an engine has a handful of models, and each is a champion or wants to be"
-)]
 pub enum Model {
     /// Limits, trends and the prior: nothing was learned.
     #[default]
