@@ -132,11 +132,19 @@ fn within_a_long_horizon_the_forecast_speaks_where_windows_know_nothing_and_move
     assert_eq!(after.drivers[0].metric.as_str(), "disk_used_bytes");
     assert!(after.drivers[0].detail.contains("forecast from 10.0 days"), "{}", after.drivers[0].detail);
     assert!((after.drivers.iter().map(|driver| driver.contribution).sum::<f64>() - 1.0).abs() < 1e-9);
-    // With more than a prior to rest on, what is said of the horizon stands.
-    let known = Prediction { basis: Basis::Calibrated, ..before.clone() };
+    // With more than a prior to rest on, what is said of the horizon stands; the forecast counts after it.
+    let horizon = Duration::from_secs_f64(0.7 * DAY);
+    let before = DayZero::default().predict(&windows, horizon).unwrap();
+    let known = Prediction { basis: Basis::Calibrated, ..before };
     let after = with_forecasts(known.clone(), &forecasts, &windows);
     assert_eq!((after.probability, &after.drivers), (known.probability, &known.drivers));
-    assert!(after.time_to_failure.p50.unwrap() > horizon && after.time_to_failure.is_ordered());
+    assert!(known.time_to_failure.p10.is_none() && after.time_to_failure.p50.unwrap() > horizon);
+    // And where windows foresee a time, it is only told.
+    let soon = TimeToFailure { p10: Some(Duration::from_secs(60)), ..TimeToFailure::default() };
+    let known = Prediction { time_to_failure: soon, ..known };
+    let after = with_forecasts(known.clone(), &forecasts, &windows);
+    assert_eq!(after.outlooks.len(), 1);
+    assert_eq!(Prediction { outlooks: Vec::new(), ..after }, known);
 }
 
 proptest! {
