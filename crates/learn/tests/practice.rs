@@ -106,6 +106,9 @@ fn a_model_that_learned_from_real_outcomes_passes_and_says_what_it_saw() {
     assert_eq!(card.data.cells, CELLS);
     assert!(!card.reliability.is_empty());
     assert!(card.ladder.iter().filter(|climbed| climbed.taken).count() == 1);
+    // A build without the ML framework says that it has left a rung out.
+    let left_out: Vec<_> = card.left_out.iter().filter(|left| left.why.contains("this build")).collect();
+    assert_eq!(left_out.len(), usize::from(!cfg!(feature = "lstm")));
     // Judged by what came later than all that was learned from.
     assert!(card.data.span.unwrap().1 < incidents.iter().map(|i| i.began).max().unwrap());
     // What it says is explained by the metric that it is about.

@@ -1,24 +1,31 @@
-//! The ladder: prior and first passage, penalised logistic hazard, boosted hazard. A model climbs only where out-of-fold losses say, beyond chance,
-//! that it is better than the rung below.
+//! The ladder: prior and first passage, penalised logistic hazard, boosted hazard, a long short-term memory above the best of these. A model climbs only
+//! where out-of-fold losses say, beyond chance, that it is better than the rung below.
+
+mod known;
+#[cfg(feature = "lstm")]
+mod memory;
 
 use std::time::Duration;
 
-use forefend_predict::learned::{Calibration, Hazard, Learned, Model, Stacked, feature_names, never_falls};
+use forefend_predict::learned::{
+    Calibration, Hazard, Learned, Lstm, Model, Remembering, RememberingParts, Stacked, feature_names,
+    never_falls,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{FirstDay, Landmark, Looks};
 use crate::{
-    TrainError, boost, calibrate,
+    TrainError, boost,
     evaluate::{
         Estimate,
-        bootstrap::Bootstrap,
         split::{Split, SplitError, folds},
-        survival::{Followed, ipcw},
+        survival::Followed,
     },
     hazard::{Learner, Watched, log_edges, train},
     levels::{Ending, Intervals},
     logistic,
 };
+use known::Known;
 
 /// How models are trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,6 +81,8 @@ pub enum Rung {
     Linear,
     /// Boosted trees.
     Trees,
+    /// A long short-term memory that reads the windows of suspects, above the best of the rungs below.
+    Lstm,
 }
 
 impl Rung {
@@ -81,7 +90,7 @@ impl Rung {
 
     fn learner(self, settings: &Settings) -> Option<Learner> {
         match self {
-            Self::FirstDay => None,
+            Self::FirstDay | Self::Lstm => None,
             Self::Linear => {
                 Some(Learner::Linear(logistic::Settings { l2: 30.0, ..logistic::Settings::default() }))
             }
@@ -120,6 +129,18 @@ pub struct Climbed {
     pub gain: Option<Estimate>,
     /// Whether it is now the one taken.
     pub taken: bool,
+    /// The share of looks at which it would be asked, 0 to 1; `None`: at all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<f64>,
+}
+
+/// A rung that was not tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Which.
+    pub rung: Rung,
+    /// In words.
+    pub why: String,
 }
 
 /// What training gave.
@@ -131,8 +152,47 @@ pub struct Trained {
     pub rung: Rung,
     /// How each rung did.
     pub ladder: Vec<Climbed>,
-    /// How the intervals of what was learned hold; `None`: nothing was.
+    /// Rungs that were not tried.
+    pub left_out: Vec<LeftOut>,
+    /// How the intervals of what was learned hold, a memory above it left aside; `None`: nothing was.
     pub intervals: Option<Intervals>,
+}
+
+/// What the rungs so far have come to, and what the next is judged by.
+#[cfg_attr(not(feature = "lstm"), expect(dead_code, reason = "only a memory is judged by it"))]
+struct Ground<'a> {
+    looks: &'a Looks,
+    splits: &'a [Split],
+    blocks: &'a [&'a str],
+    known: &'a Known,
+    settings: &'a Settings,
+    /// Of the rung that was taken: what it said of each look, out of fold, and what that lost.
+    below: &'a [f64],
+    losses: &'a [(f64, f64)],
+}
+
+/// A memory, as it would serve.
+struct Remembered {
+    climbed: Climbed,
+    /// `None`: it was not worth its climb.
+    lstm: Option<Lstm>,
+    suspect_from: f64,
+}
+
+/// The rung that is taken so far.
+struct Taken {
+    rung: Rung,
+    said: Vec<f64>,
+    losses: Vec<(f64, f64)>,
+    made: Option<Made>,
+}
+
+/// How the rung that is taken is made again from all looks.
+struct Made {
+    learner: Learner,
+    calibration: Calibration,
+    share: f64,
+    endings: Vec<Ending>,
 }
 
 /// How much what was learned may count beside the model of the first day.
@@ -158,50 +218,94 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         }));
     };
     let first_day: Vec<f64> = looks.rows.iter().map(|row| first_passage(row)).collect();
-    let mut taken = (Rung::FirstDay, known.losses(&first_day), None);
+    let losses = known.losses(&first_day);
     let mut ladder = vec![Climbed {
         rung: Rung::FirstDay,
         share: 0.0,
-        brier: known.mean(&taken.1),
+        brier: known.mean(&losses),
         gain: None,
         taken: true,
+        asked: None,
     }];
+    let mut taken = Taken { rung: Rung::FirstDay, said: first_day.clone(), losses, made: None };
     for rung in Rung::LEARNED {
         let Some(learner) = rung.learner(settings) else { continue };
         let said = out_of_fold(looks, &splits, &learner, settings)?;
         let calibration = known.calibration(&said.in_horizon, &blocks)?;
         let learned: Vec<f64> = said.in_horizon.iter().map(|p| calibration.apply(*p)).collect();
-        let best = SHARES
-            .map(|share| {
-                let pooled: Vec<f64> =
-                    learned.iter().zip(&first_day).map(|(l, f)| pool(share, *l, *f)).collect();
-                let losses = known.losses(&pooled);
-                (known.mean(&losses), share, losses)
-            })
-            .into_iter()
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        let Some((brier, share, losses)) = best else { continue };
-        let gain = known.gain(&blocks, &taken.1, &losses);
+        let Some(best) = known
+            .best_share(|share| learned.iter().zip(&first_day).map(|(l, f)| pool(share, *l, *f)).collect())
+        else {
+            continue;
+        };
+        let gain = known.gain(&blocks, &taken.losses, &best.losses);
         let is_better = gain.is_some_and(|gain| gain.low > 0.0);
-        ladder.push(Climbed { rung, share, brier, gain, taken: is_better });
+        let (share, brier) = (best.share, best.brier);
+        ladder.push(Climbed { rung, share, brier, gain, taken: is_better, asked: None });
         if is_better {
             let endings = endings(looks, &said, &calibration, share);
-            taken = (rung, losses, Some((learner, calibration, share, endings)));
+            let made = Some(Made { learner, calibration, share, endings });
+            taken = Taken { rung, said: best.said, losses: best.losses, made };
         }
     }
-    let last = taken.0;
-    ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == last);
-    let (model, intervals) = match taken.2 {
-        None => (Model::FirstDay, None),
-        Some((learner, calibration, share, endings)) => {
+    let ground = Ground {
+        looks,
+        splits: &splits,
+        blocks: &blocks,
+        known: &known,
+        settings,
+        below: &taken.said,
+        losses: &taken.losses,
+    };
+    let (mut remembered, mut left_out) = (None, Vec::new());
+    match with_memory(&ground) {
+        Ok(found) => {
+            ladder.push(found.climbed.clone());
+            remembered = Some(found).filter(|found| found.lstm.is_some());
+        }
+        Err(why) => left_out.push(LeftOut { rung: Rung::Lstm, why }),
+    }
+    let rung = remembered.as_ref().map_or(taken.rung, |_| Rung::Lstm);
+    ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == rung);
+    let (model, intervals) = made(looks, &blocks, taken.made, remembered, settings)?;
+    Ok(Trained { model, rung, ladder, left_out, intervals })
+}
+
+/// The model that serves: learned again from all looks, and the memory above it, if it was worth its climb.
+fn made(
+    looks: &Looks,
+    blocks: &[&str],
+    below: Option<Made>,
+    remembered: Option<Remembered>,
+    settings: &Settings,
+) -> Result<(Model, Option<Intervals>), LadderError> {
+    let (below, intervals) = match below {
+        None => (None, None),
+        Some(Made { learner, calibration, share, endings }) => {
             let all: Vec<usize> = (0..looks.marks.len()).collect();
             let hazard = fit(looks, &all, &learner, settings)?.calibrated(calibration);
-            let intervals = Intervals::of(&endings, &blocks)?;
+            let intervals = Intervals::of(&endings, blocks)?;
             let levels = intervals.levels;
-            (Model::Stacked(Stacked { learned: Learned { hazard }, share, levels }), Some(intervals))
+            (Some(Stacked { learned: Learned { hazard }, share, levels }), Some(intervals))
         }
     };
-    Ok(Trained { model, rung: last, ladder, intervals })
+    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from }) = remembered else {
+        return Ok((below.map_or(Model::FirstDay, Model::Stacked), intervals));
+    };
+    let (steps, share) = (looks.steps, climbed.share);
+    let parts = RememberingParts { below, lstm, steps, share, suspect_from };
+    let remembering = Remembering::new(parts).map_err(|why| TrainError::Model { why })?;
+    Ok((Model::Remembering(Box::new(remembering)), intervals))
+}
+
+#[cfg(feature = "lstm")]
+fn with_memory(ground: &Ground<'_>) -> Result<Remembered, String> {
+    memory::climb(ground)
+}
+
+#[cfg(not(feature = "lstm"))]
+fn with_memory(_: &Ground<'_>) -> Result<Remembered, String> {
+    Err("this build trains none (it serves those that others trained); a release build does, by `cargo xtask release` or `--features lstm`".to_owned())
 }
 
 /// What the model of the first day said: it is the last feature, in log odds.
@@ -229,10 +333,15 @@ fn fit(
         let Followed { time_s, failed } = mark.followed;
         watched.push(looks.rows[*i].clone(), time_s.max(1e-3), failed, mark.weight);
     }
+    train(&watched, None, &feature_names(), &edges(settings), learner)
+}
+
+/// Ends of intervals, in seconds; the last is the horizon.
+fn edges(settings: &Settings) -> Vec<f64> {
     let horizon_s = settings.horizon.as_secs_f64();
     // The first interval ends no sooner than a look can tell, and leaves room for the others.
     let first = settings.shortest.as_secs_f64().clamp(horizon_s / 64.0, horizon_s / 8.0);
-    train(&watched, None, &feature_names(), &log_edges(first, horizon_s, EDGES), learner)
+    log_edges(first, horizon_s, EDGES)
 }
 
 /// What models said of rows that they had not learned from, nor from anything that shares their event.
@@ -280,56 +389,4 @@ fn out_of_fold(
         }
     }
     Ok(said)
-}
-
-/// What is known of the horizon, row by row.
-struct Known {
-    /// Whether it failed, and how much that counts; `None`: it was not watched long enough.
-    rows: Vec<Option<(bool, f64)>>,
-}
-
-impl Known {
-    fn of(looks: &Looks, horizon: Duration) -> Option<Self> {
-        let followed: Vec<Followed> = looks.marks.iter().map(|mark| mark.followed).collect();
-        let rows = ipcw(horizon.as_secs_f64(), &followed)?
-            .into_iter()
-            .zip(&looks.marks)
-            .map(|(known, mark)| known.map(|(failed, weight)| (failed, weight * f64::from(mark.weight))))
-            .collect();
-        Some(Self { rows })
-    }
-
-    /// `(loss times weight, weight)` of every row.
-    fn losses(&self, said: &[f64]) -> Vec<(f64, f64)> {
-        let loss = |(known, said): (&Option<(bool, f64)>, &f64)| {
-            known.map_or((0.0, 0.0), |(failed, weight)| (weight * (f64::from(failed) - said).powi(2), weight))
-        };
-        self.rows.iter().zip(said).map(loss).collect()
-    }
-
-    fn mean(&self, losses: &[(f64, f64)]) -> f64 {
-        let (loss, weight) = losses.iter().fold((0.0, 0.0), |sum, l| (sum.0 + l.0, sum.1 + l.1));
-        loss / weight
-    }
-
-    fn gain(&self, blocks: &[&str], before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<Estimate> {
-        let rows: Vec<(f64, f64)> = before.iter().zip(after).map(|(b, a)| (b.0 - a.0, b.1)).collect();
-        Bootstrap { resamples: 500, ..Bootstrap::default() }.interval(blocks, |drawn| {
-            let (sum, weight) =
-                drawn.iter().fold((0.0, 0.0), |sum, i| (sum.0 + rows[*i].0, sum.1 + rows[*i].1));
-            (weight > 0.0).then_some(sum / weight)
-        })
-    }
-
-    fn calibration(&self, said: &[f64], blocks: &[&str]) -> Result<Calibration, TrainError> {
-        let mut known = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ((row, said), block) in self.rows.iter().zip(said).zip(blocks) {
-            let Some((failed, weight)) = row else { continue };
-            known.0.push(*said);
-            known.1.push(f32::from(u8::from(*failed)));
-            known.2.push(*block);
-            known.3.push(*weight as f32);
-        }
-        calibrate::choose(&known.0, &known.1, &known.2, Some(&known.3))
-    }
 }

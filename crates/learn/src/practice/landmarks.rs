@@ -1,7 +1,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{CellId, ServiceId, Timestamp};
-use forefend_predict::{Curve, learned::features_and_first_day};
+use forefend_predict::{
+    Curve,
+    learned::{Lately, features_and_first_day, steps_in_a_look},
+};
 use forefend_telemetry::history::{CellHistory, History, Incident, IncidentSource};
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +186,10 @@ pub struct Looks {
     pub rows: Vec<Vec<f32>>,
     /// What the model of the first day said at each.
     pub first_day: Vec<FirstDay>,
+    /// What was seen lately at each ([`Lately::rows`]); nothing in a build that trains no memory.
+    pub lately: Vec<Vec<f32>>,
+    /// Steps of a window in a look of that.
+    pub steps: usize,
 }
 
 /// The curve of the model of the first day at a look, as far as what became of the cell asks for it.
@@ -207,16 +214,21 @@ impl FirstDay {
 /// The features at each landmark, made of nothing later than it. Landmarks at which nothing was measured are left out.
 #[must_use]
 pub fn look(history: &History, marks: Vec<Landmark>, grid: &Grid) -> Looks {
-    let rows = in_parallel(&marks, |mark| {
+    let steps = steps_in_a_look(grid.length);
+    let seen = in_parallel(&marks, |mark| {
         let windows = history.windows(&mark.cell, mark.at, grid.length)?;
         let (row, first_day) = features_and_first_day(&windows, grid.horizon)?;
-        Some((row.values, FirstDay::of(&first_day.curve, mark.followed)))
+        let lately = cfg!(feature = "lstm").then(|| Lately::of(&windows, steps).rows);
+        Some((row.values, FirstDay::of(&first_day.curve, mark.followed), lately.unwrap_or_default()))
     });
-    let mut looks = Looks::default();
-    for (mark, (row, first_day)) in marks.into_iter().zip(rows).filter_map(|(mark, row)| Some((mark, row?))) {
+    let mut looks = Looks { steps, ..Looks::default() };
+    for (mark, (row, first_day, lately)) in
+        marks.into_iter().zip(seen).filter_map(|(mark, seen)| Some((mark, seen?)))
+    {
         looks.marks.push(mark);
         looks.rows.push(row);
         looks.first_day.push(first_day);
+        looks.lately.push(lately);
     }
     looks
 }
@@ -228,7 +240,8 @@ impl Looks {
         let marks = numbers.iter().map(|i| self.marks[*i].clone()).collect();
         let rows = numbers.iter().map(|i| self.rows[*i].clone()).collect();
         let first_day = numbers.iter().map(|i| self.first_day[*i]).collect();
-        Self { marks, rows, first_day }
+        let lately = numbers.iter().map(|i| self.lately[*i].clone()).collect();
+        Self { marks, rows, first_day, lately, steps: self.steps }
     }
 
     /// How many incidents, by what they share, are within the horizon of a landmark.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Fingerprint, Spread,
     gate::Verdict,
-    ladder::{Climbed, Rung},
+    ladder::{Climbed, LeftOut, Rung},
 };
 use crate::{evaluate::reliability::Bin, levels::Intervals};
 
@@ -49,6 +49,9 @@ pub struct Card {
     pub rung: Rung,
     /// How each rung did.
     pub ladder: Vec<Climbed>,
+    /// Rungs that were not tried, and why.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// What it learned from.
     pub data: Fingerprint,
     /// How it did on what it had not learned from.

@@ -96,6 +96,7 @@ impl Study {
             horizon_s: self.horizon.as_secs_f64(),
             rung: trained.rung,
             ladder: trained.ladder,
+            left_out: trained.left_out,
             data,
             scores,
             reliability,
