@@ -66,6 +66,17 @@ impl Phase {
     }
 }
 
+/// What the ML framework changes, and no more, for it takes minutes to build; of both packages at once, or it is built for each.
+const NETWORKS: &[&str] = &[
+    "test",
+    "--package=forefend-learn",
+    "--package=forefend",
+    "--features=forefend-learn/lstm,forefend/lstm",
+    "--lib",
+    "--test=memory",
+    "--test=lstm",
+];
+
 /// Runs every phase, even after one has failed, and prints how long each took.
 ///
 /// # Errors
@@ -81,6 +92,7 @@ pub(crate) fn test() -> Result<()> {
         Phase::cargo("format", &["fmt", "--all", "--check"]),
         Phase::cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         Phase::cargo("tests", tests),
+        Phase::cargo("networks", NETWORKS),
         Phase::cargo("doc tests", &["test", "--workspace", "--doc"]),
         Phase::call("simulation", crate::sim::ci),
         Phase::call("corpus", crate::corpus::ci),

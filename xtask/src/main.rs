@@ -25,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Runs everything that must hold before a change lands: format, lints, tests, doc tests.
     Test,
+    /// Builds the binary that goes into production, with every feature that is off while developing, and prints where it lies.
+    Release,
     /// Checks licences, bans, sources and advisories with cargo-deny, where it is installed.
     Deny,
     /// Runs the real control loop on made-up worlds and checks the invariants at every tick.
@@ -42,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Test => ci::test(),
+        Command::Release => release(),
         Command::Deny => ci::deny(),
         Command::Sim(arguments) => sim::sim(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
@@ -55,4 +58,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Development leaves out what takes minutes to build; what users run does not.
+fn release() -> anyhow::Result<()> {
+    let folder = workspace::release_build_with(&["forefend"], &["forefend/lstm"])?;
+    println!("{}", folder.join("forefend").display());
+    Ok(())
 }

@@ -121,6 +121,11 @@ fn a_model_is_trained_serves_and_is_taken_back() {
     let trained = train(&served, good.path());
     assert_eq!(trained["in_shadow"], true, "{trained}");
     let id = trained["id"].as_str().unwrap().to_owned();
+    if !cfg!(feature = "lstm") {
+        let left_out = &trained["card"]["left_out"][0];
+        assert_eq!(left_out["rung"], "lstm", "{trained}");
+        assert!(left_out["why"].as_str().unwrap().contains("this build trains none"), "{left_out}");
+    }
     assert!(trained["card"]["scores"]["auc"].as_f64().unwrap() > 0.8, "{trained}");
     wait_for("the engine tries it in the shadow", PATIENCE, || {
         served.told(&["models", "list"]).contains(&format!("model {id} is asked beside")).then_some(())

@@ -192,6 +192,7 @@ fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
     for (kind, count) in &card.data.kinds {
         println!("  {count:>5} × {}", if kind.is_empty() { "failure of no named kind" } else { kind });
     }
+    print!("\n{}", super::train::ladder(&card));
     println!("\n{:>10} {:>10} {:>20} {:>7}", "told", "came", "(95%)", "looks");
     for bin in &card.reliability {
         println!(

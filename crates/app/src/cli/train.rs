@@ -7,7 +7,11 @@ use std::{
 
 use clap::Args;
 use forefend_domain::{Timestamp, Weight};
-use forefend_learn::practice::{Away, Outcomes, Registry, Stored, Study, gate::Verdict};
+use forefend_learn::practice::{
+    Away, Card, Outcomes, Registry, Stored, Study,
+    gate::Verdict,
+    ladder::{LeftOut, Rung},
+};
 use forefend_predict::learned::Model;
 use forefend_telemetry::history;
 use serde_json::json;
@@ -157,6 +161,35 @@ fn one_line(id: &str, stored: &Stored, goes_on: bool) -> String {
     format!("model {id} learned from {} looks at {} cells and {what}{why}", data.looks, data.cells)
 }
 
+fn name(rung: Rung) -> String {
+    serde_json::to_value(rung).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// How each rung did, and which were left out.
+pub(super) fn ladder(card: &Card) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let _ = writeln!(text, "{:<12} {:>9} {:>6}  gain over the rung below (95%)", "rung", "brier", "share");
+    for climbed in &card.ladder {
+        let gain = climbed.gain.map(|g| format!("{:+.5} ({:+.5} to {:+.5})", g.value, g.low, g.high));
+        let asked = climbed.asked.map(|share| format!("  asked about {:.1}% of looks", 100.0 * share));
+        let _ = writeln!(
+            text,
+            "{:<12} {:>9.5} {:>6.2}  {}{}{}",
+            name(climbed.rung),
+            climbed.brier,
+            climbed.share,
+            gain.unwrap_or_default(),
+            asked.unwrap_or_default(),
+            if climbed.taken { "  taken" } else { "" }
+        );
+    }
+    for LeftOut { rung, why } in &card.left_out {
+        let _ = writeln!(text, "{:<12} left out: {why}", name(*rung));
+    }
+    text
+}
+
 fn table(id: &str, stored: &Stored, goes_on: bool) -> String {
     use std::fmt::Write as _;
     let card = &stored.card;
@@ -167,20 +200,7 @@ fn table(id: &str, stored: &Stored, goes_on: bool) -> String {
         "learned from {} looks at {} cells, {incidents} incidents; looks {} s ahead\n",
         card.data.looks, card.data.cells, card.horizon_s
     );
-    let _ = writeln!(text, "{:<12} {:>9} {:>6}  gain over the rung below (95%)", "rung", "brier", "share");
-    for climbed in &card.ladder {
-        let name = serde_json::to_value(climbed.rung).ok().and_then(|v| v.as_str().map(str::to_owned));
-        let gain = climbed.gain.map(|g| format!("{:+.5} ({:+.5} to {:+.5})", g.value, g.low, g.high));
-        let _ = writeln!(
-            text,
-            "{:<12} {:>9.5} {:>6.2}  {}{}",
-            name.unwrap_or_default(),
-            climbed.brier,
-            climbed.share,
-            gain.unwrap_or_default(),
-            if climbed.taken { "  taken" } else { "" }
-        );
-    }
+    text.push_str(&ladder(card));
     let figure = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |v| format!("{v:.4}"));
     let scores = &card.scores;
     let _ = writeln!(

@@ -86,8 +86,7 @@ impl Predictor for Serving {
 impl Inner {
     /// Keeps a row of what a learned champion is shown, of each cell four times a horizon.
     fn show(&mut self, windows: &Windows) {
-        let Model::Stacked(stacked) = &self.champion else { return };
-        let reach = stacked.learned.hazard.reach();
+        let Some(reach) = self.champion.reach() else { return };
         let is_due = self.shown_at.get(&windows.cell).is_none_or(|last| windows.at.since(*last) >= reach / 4);
         if !is_due || !self.askable.contains_key(&windows.cell) {
             return;
