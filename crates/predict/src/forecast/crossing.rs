@@ -67,7 +67,11 @@ impl Forecast {
 
     /// Quantiles of errors at even shares, so far ahead.
     fn error_table(&self, ahead_s: f64) -> Vec<f64> {
-        (0..=TABLE).map(|n| self.errors.quantile(ahead_s, n as f64 / TABLE as f64)).collect()
+        let median = self.errors.quantile(ahead_s, 0.5);
+        let wide = |n: usize| {
+            median + self.widen * (self.errors.quantile(ahead_s, n as f64 / TABLE as f64) - median)
+        };
+        (0..=TABLE).map(wide).collect()
     }
 }
 

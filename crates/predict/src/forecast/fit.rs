@@ -5,6 +5,7 @@ use super::{
     design::{Column, Design, EARLY, Held},
     errors,
     solve::Normal,
+    widen::widening,
 };
 
 /// A day, in seconds.
@@ -128,6 +129,13 @@ impl Forecast {
     /// # Errors
     /// [`FitError`].
     pub fn fit(points: &[(f64, f64)], settings: &Settings) -> Result<Self, FitError> {
+        let forecast = Self::narrow(points, settings)?;
+        let known: Vec<(f64, f64)> = points.iter().copied().filter(|point| point.1.is_finite()).collect();
+        Ok(Self { widen: widening(&known, settings), ..forecast })
+    }
+
+    /// The same with intervals as wide as errors of the fit have them.
+    pub(super) fn narrow(points: &[(f64, f64)], settings: &Settings) -> Result<Self, FitError> {
         let ascending = |i: usize| points[i].0.is_finite() && (i == 0 || points[i - 1].0 < points[i].0);
         if let Some(point) = (0..points.len()).find(|i| !ascending(*i)) {
             return Err(FitError::NotAscending { point });
@@ -167,7 +175,7 @@ impl Forecast {
         let sizes = &weights[design.change_columns()];
         let change = sizes.iter().map(|size| size.abs()).sum::<f64>() / (sizes.len().max(1) as f64);
         let change_rate = sizes.len() as f64 / EARLY;
-        Ok(Self { design, weights, level, unit, fading, errors, change, change_rate })
+        Ok(Self { design, weights, level, unit, fading, errors, change, change_rate, widen: 1.0 })
     }
 }
 

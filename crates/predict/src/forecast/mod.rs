@@ -18,6 +18,7 @@ mod limit;
 mod load;
 mod parts;
 mod solve;
+mod widen;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,13 @@ pub struct Forecast {
     change: f64,
     /// Changes of slope to be expected in a length of the history.
     change_rate: f64,
+    /// How much wider intervals are than errors of the fit had them.
+    #[serde(default = "as_wide")]
+    widen: f64,
+}
+
+fn as_wide() -> f64 {
+    1.0
 }
 
 impl Forecast {
@@ -77,7 +85,7 @@ impl Forecast {
         let median = self.errors.quantile(ahead, 0.5);
         let error = self.errors.quantile(ahead, p) - median;
         let trend = normal::quantile(p) * self.trend_deviation(at_s);
-        self.expected(at_s) + self.unit * (median + error.hypot(trend).copysign(p - 0.5))
+        self.expected(at_s) + self.unit * (median + self.widen * error.hypot(trend).copysign(p - 0.5))
     }
 
     /// The trend alone, in the unit of the values.

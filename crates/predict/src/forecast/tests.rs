@@ -199,9 +199,47 @@ fn where_prophet_is_right_it_says_the_same() {
         // A third of the noise.
         assert!((forecast.at(at) - said).abs() < 1.0, "{hours}: {} for {said}", forecast.at(at));
         let (ours_low, ours_high) = forecast.interval(at, 0.8);
-        let wide = (ours_high - ours_low) / (high - low);
+        // Theirs are not widened for what a fit did not see coming: here the day on which the slope changed.
+        let wide = (ours_high - ours_low) / (high - low) / forecast.widen;
         assert!((0.75..1.25).contains(&wide), "{hours}: {wide} times as wide");
     }
+}
+
+#[test]
+fn levels_that_wander_from_day_to_day_are_held_as_often_as_promised() {
+    let (mut narrow, mut wide, mut all) = (0, 0, 0);
+    for seed in 0..40 {
+        // A level that is another on each day, by up to as much as the day's own round.
+        let mut level = 0.0;
+        let levels: Vec<f64> = (0..15)
+            .map(|day| {
+                level += 10.0 * noise(seed * 389 + day * 61 + seed * day);
+                level
+            })
+            .collect();
+        let value = |n: usize| 50.0 + levels[n / 24] + 5.0 * daily(n as f64 * HOUR) + noise(n * 17 + seed);
+        let points: Vec<(f64, f64)> = (0..15 * 24).map(|n| (n as f64 * HOUR, value(n))).collect();
+        let (past, coming) = points.split_at(14 * 24);
+        let inside = |forecast: &Forecast| {
+            let held = coming.iter().filter(|(t, value)| {
+                let (low, high) = forecast.interval(*t, 0.8);
+                (low..=high).contains(value)
+            });
+            held.count()
+        };
+        narrow += inside(&Forecast::narrow(past, &Settings::default()).unwrap());
+        wide += inside(&fit(past));
+        all += coming.len();
+    }
+    let (narrow, wide) = (narrow as f64 / all as f64, wide as f64 / all as f64);
+    assert!(narrow < wide - 0.05 && (0.7..0.92).contains(&wide), "{narrow} and {wide}");
+}
+
+#[test]
+fn noise_needs_no_widening_and_too_little_past_gives_none() {
+    let noisy = fit(&half_hours(20, |t| 50.0 + 5.0 * daily(t) + 3.0 * noise((t / 1_800.0) as usize * 17)));
+    assert!((0.8..1.3).contains(&noisy.widen), "{}", noisy.widen);
+    assert_eq!(fit(&half_hours(1, |t| t)).widen, 1.0);
 }
 
 #[test]
