@@ -11,6 +11,9 @@ pub struct Change {
     pub by_per_s: f64,
 }
 
+/// In standard deviations of the values for each length of the history.
+const WORTH_TELLING: f64 = 0.05;
+
 impl Forecast {
     /// How much the trend rises each second, at an instant.
     #[must_use]
@@ -19,14 +22,13 @@ impl Forecast {
         self.unit * per_span / self.design.span_s()
     }
 
-    /// Where the slope changed, by more than a hundredth of what it is in all; oldest first.
+    /// Where the slope changed, by what moves the value by a twentieth of its scatter over the length of the history or more; oldest first.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         let sizes = &self.weights[self.design.change_columns()];
-        let all: f64 = sizes.iter().map(|size| size.abs()).sum();
         let changes = self.design.change_instants_s().into_iter().zip(sizes);
         changes
-            .filter(|(_, size)| size.abs() > 0.01 * all)
+            .filter(|(_, size)| size.abs() >= WORTH_TELLING)
             .map(|(at_s, size)| Change { at_s, by_per_s: self.unit * size / self.design.span_s() })
             .collect()
     }

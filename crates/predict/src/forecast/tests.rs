@@ -48,6 +48,23 @@ fn a_slope_that_changed_is_the_new_one() {
     let forecast = fit(&half_hours(12, truth));
     let at = forecast.newest_s() + DAY;
     assert!((forecast.at(at) - truth(at)).abs() < 2.0, "{} for {}", forecast.at(at), truth(at));
+    assert!((forecast.slope_per_s(at) * DAY - 5.0).abs() < 0.5, "{}", forecast.slope_per_s(at) * DAY);
+    let changes = forecast.changes();
+    let most = changes.iter().max_by(|a, b| a.by_per_s.total_cmp(&b.by_per_s)).unwrap();
+    assert!((most.at_s / DAY - 6.0).abs() < 0.6, "{changes:?}");
+    let all: f64 = changes.iter().map(|change| change.by_per_s * DAY).sum();
+    assert!((all - 5.0).abs() < 0.7, "{changes:?}");
+}
+
+#[test]
+fn a_trend_that_never_changed_has_no_changes_to_tell() {
+    let forecast =
+        fit(&half_hours(10, |t| 3.0 * t / DAY + 2.0 * daily(t) + 0.3 * noise((t / 1_800.0) as usize)));
+    assert_eq!(forecast.changes(), []);
+    assert_eq!(forecast.seasons_s(), [DAY]);
+    let highest =
+        (0..48).map(|n| f64::from(n) * HOUR / 2.0).map(|t| forecast.season_of(DAY, t)).fold(0.0, f64::max);
+    assert!((highest - 2.0).abs() < 0.3 && forecast.season_of(7.0 * DAY, 5.0) == 0.0, "{highest}");
 }
 
 #[test]
