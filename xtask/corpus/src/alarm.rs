@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use forefend_decide::race;
-use forefend_domain::{Basis, CellId, LeadTimeProfile, Policy, Prediction, Stage, Timestamp, Windows};
-use forefend_predict::{DayZero, Predictor, learned::Stacked};
+use forefend_domain::{
+    Basis, CellId, Family, LeadTimeProfile, Policy, Prediction, Stage, Timestamp, Windows,
+};
+use forefend_predict::Predictor;
 use forefend_telemetry::{SeriesStore, StoreOptions};
 
 use crate::{
@@ -20,7 +22,10 @@ pub(crate) const HORIZON: Duration = Duration::from_secs(30);
 /// What counting to three ticks takes, and a little.
 const MARGIN: Duration = Duration::from_secs(2);
 /// The model of the first day moves traffic from this probability within the horizon on.
-pub(crate) const SHIFT_AT: Alarm = Alarm { scale: WITHIN_S.len() - 1, level: 0.6 };
+pub(crate) const SHIFT_AT: Alarm =
+    Alarm { scale: WITHIN_S.len() - 1, level: 0.6, counted: COUNTED[0], held: NEVER };
+/// Ticks that must be at risk, and of how many: that of the default policy, and quicker ones that `trigger.hits` and `trigger.of_ticks` may be set to.
+const COUNTED: [(usize, usize); 3] = [(3, 5), (2, 3), (1, 1)];
 /// Times within which a failure is asked for. A threshold is set on one of them.
 pub(crate) const WITHIN_S: [f64; 5] = [4.0, 7.0, 10.0, 15.0, 30.0];
 
@@ -38,9 +43,16 @@ pub(crate) const NOT_DUE: f64 = f64::NEG_INFINITY;
 pub(crate) struct Watch {
     /// One on each scale that the watcher has; a threshold is set on one of them. [`NOT_DUE`] where it is not yet time to act.
     pub(crate) risks: Vec<f64>,
+    /// How full the fullest metric of each of [`HELD`] has been for a while; [`NOT_DUE`] where nobody asks, or none has a limit.
+    pub(crate) held: [f64; HELD.len()],
     /// The metric that it rests on most, and where it stands.
     pub(crate) driver: String,
 }
+
+/// Families of which metrics have limits.
+pub(crate) const HELD: [Family; 3] = [Family::Saturation, Family::Latency, Family::Errors];
+/// Of a watcher that does not look at what is held.
+pub(crate) const NOTHING_HELD: [f64; HELD.len()] = [NOT_DUE; HELD.len()];
 
 /// A model of failures, asked as production asks it: its probabilities on the scales of [`WITHIN_S`], and the race.
 pub(crate) struct Model<P>(pub(crate) P);
@@ -52,32 +64,14 @@ impl<P: Predictor + Sync> Watcher for Model<P> {
 }
 
 /// What a prediction comes to.
-fn said(prediction: &Prediction, policy: &Policy) -> Watch {
+pub(crate) fn said(prediction: &Prediction, policy: &Policy) -> Watch {
     let due = race(prediction, policy, &LeadTimeProfile::default(), false).is_due();
     let due = due && prediction.basis != Basis::Prior;
     let driver = prediction.drivers.first();
     Watch {
         risks: WITHIN_S.iter().map(|t| if due { within(prediction, *t) } else { NOT_DUE }).collect(),
+        held: NOTHING_HELD,
         driver: driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default(),
-    }
-}
-
-/// A model that learned, beside the model of the first day: with each of these shares of what was learned.
-pub(crate) struct Stacks<P> {
-    pub(crate) learned: P,
-    pub(crate) shares: &'static [f64],
-}
-
-impl<P: Predictor + Sync> Watcher for Stacks<P> {
-    fn watch(&self, windows: &Windows, policy: &Policy) -> Option<Watch> {
-        let learned = self.learned.predict(windows, policy.horizon)?;
-        let first_day = DayZero::default().predict(windows, policy.horizon)?;
-        let pooled =
-            self.shares.iter().map(|s| Stacked::pool(*s, learned.clone(), &first_day, policy.horizon));
-        pooled.map(|prediction| said(&prediction, policy)).reduce(|mut all, next| {
-            all.risks.extend(next.risks);
-            all
-        })
     }
 }
 
@@ -98,7 +92,19 @@ fn within(prediction: &Prediction, t_s: f64) -> f64 {
 pub(crate) struct Tick {
     pub(crate) step: u32,
     risks: Vec<f64>,
+    held: [f64; HELD.len()],
     pub(crate) driver: String,
+}
+
+impl Tick {
+    pub(crate) fn new(step: u32, Watch { risks, held, driver }: Watch) -> Self {
+        Self { step, risks, held, driver }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn risk(&self, scale: usize) -> f64 {
+        self.risks[scale]
+    }
 }
 
 /// The policy that is asked: the defaults with the horizon and the lead times of compressed time.
@@ -121,9 +127,7 @@ pub(crate) fn policy(lead_s: f64) -> Policy {
 pub(crate) fn course(recording: &Recording, watcher: &impl Watcher, policy: &Policy) -> Vec<Tick> {
     let mut ticks = Vec::new();
     replay(recording, |step, windows| {
-        if let Some(Watch { risks, driver }) = watcher.watch(windows, policy) {
-            ticks.push(Tick { step, risks, driver });
-        }
+        ticks.extend(watcher.watch(windows, policy).map(|watch| Tick::new(step, watch)));
     });
     ticks
 }
@@ -149,62 +153,94 @@ pub(crate) fn replay(recording: &Recording, mut look: impl FnMut(u32, &Windows))
     }
 }
 
-/// When traffic moves: from this risk on, on one of a watcher's scales, counted over ticks as the policy says.
+/// When traffic moves: from this risk on, on one of a watcher's scales, in so many of so many ticks; or when a family holds more than any cell that
+/// stayed well ever held.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Alarm {
     pub(crate) scale: usize,
     pub(crate) level: f64,
+    pub(crate) counted: (usize, usize),
+    pub(crate) held: [f64; HELD.len()],
 }
+
+/// Nothing is ever held that long.
+const NEVER: [f64; HELD.len()] = [f64::INFINITY; HELD.len()];
 
 impl Alarm {
     /// The tick in which traffic first moves.
-    pub(crate) fn first<'a>(&self, ticks: &'a [Tick], policy: &Policy) -> Option<&'a Tick> {
-        let at = levels(ticks, self.scale, policy).position(|level| level >= self.level)?;
-        ticks.get(at)
+    pub(crate) fn first<'a>(&self, ticks: &'a [Tick]) -> Option<&'a Tick> {
+        let at = |(tick, level): &(&Tick, f64)| *level >= self.level || exceeds(tick, &self.held);
+        ticks.iter().zip(levels(ticks, self.scale, self.counted)).find(at).map(|(tick, _)| tick)
     }
 
-    /// The alarm that warns of the most failures with enough lead, of those that move at most the tolerated share of what must not be
-    /// moved.
+    /// The alarm that warns of the most failures with enough lead, of those that are to be expected to move at most the tolerated share of
+    /// what must not be moved.
     ///
-    /// `still` are courses that must not be moved, `failing` those that end in a failure so many steps from the beginning, of which only
-    /// what comes at least `lead` steps before counts.
-    pub(crate) fn choose(
-        still: &[Vec<Tick>],
-        failing: &[(Vec<Tick>, u32)],
-        lead: u32,
-        tolerated: f64,
-        policy: &Policy,
-    ) -> Option<Self> {
+    /// `still` are courses that must not be moved, `failing` those that end in a failure, each with the last instant at which a warning is still
+    /// in time, in steps from the beginning. Of `n` courses, one more of the same sort is expected to be above the k-th highest with probability
+    /// `k / (n + 1)`: that is what counts, for each of the bounds that an alarm has.
+    pub(crate) fn choose(still: &[Vec<Tick>], failing: &[(Vec<Tick>, f64)], tolerated: f64) -> Option<Self> {
         let scales = still.iter().chain(failing.iter().map(|(ticks, _)| ticks)).flatten().next()?.risks.len();
-        let highest = |ticks: &[Tick], scale: usize| levels(ticks, scale, policy).fold(NOT_DUE, f64::max);
-        let alarms = (0..scales).map(|scale| {
-            let mut reached: Vec<f64> = still.iter().map(|ticks| highest(ticks, scale)).collect();
-            reached.sort_by(|a, b| b.total_cmp(a));
-            // So many may be moved; the next one must not.
-            let next = reached.get((reached.len() as f64 * tolerated) as usize);
-            let level = next.copied().unwrap_or(NOT_DUE).max(LEAST_LEVEL).next_up();
-            let alarm = Self { scale, level };
-            let warned = failing.iter().filter(|(ticks, failed)| {
-                alarm.first(ticks, policy).is_some_and(|tick| tick.step + lead <= *failed)
-            });
-            (warned.count(), alarm)
-        });
-        alarms.max_by_key(|(warned, _)| *warned).map(|(_, alarm)| alarm)
+        let most_held = most_held(still);
+        let is_held = most_held != NOTHING_HELD;
+        let budget = (tolerated * (still.len() + 1) as f64) as usize;
+        let mut best: Option<(usize, Self)> = None;
+        // Of equally good ones the last, which asks for the least and waits longest.
+        for held in [most_held, NEVER].into_iter().skip(usize::from(!is_held)) {
+            let spent = if held == NEVER { 0 } else { HELD.len() };
+            let Some(place) = budget.checked_sub(spent + 1).or_else(|| (held == NEVER).then_some(0)) else {
+                continue;
+            };
+            for counted in COUNTED.into_iter().rev() {
+                for scale in 0..scales {
+                    let level = level_above(still, scale, counted, place);
+                    let alarm = Self { scale, level, counted, held };
+                    let in_time = |(ticks, last): &&(Vec<Tick>, f64)| {
+                        alarm.first(ticks).is_some_and(|tick| f64::from(tick.step) <= *last)
+                    };
+                    let warned = failing.iter().filter(in_time).count();
+                    if best.is_none_or(|(most, _)| warned >= most) {
+                        best = Some((warned, alarm));
+                    }
+                }
+            }
+        }
+        best.map(|(_, alarm)| alarm)
     }
+}
+
+fn exceeds(tick: &Tick, held: &[f64; HELD.len()]) -> bool {
+    tick.held.iter().zip(held).any(|(now, most)| now > most)
+}
+
+/// The most that each family held in any of these courses.
+fn most_held(courses: &[Vec<Tick>]) -> [f64; HELD.len()] {
+    courses
+        .iter()
+        .flatten()
+        .fold(NOTHING_HELD, |most, tick| std::array::from_fn(|n| most[n].max(tick.held[n])))
+}
+
+/// The level that all but this many of the courses stay below.
+fn level_above(still: &[Vec<Tick>], scale: usize, counted: (usize, usize), but: usize) -> f64 {
+    let highest = |ticks: &Vec<Tick>| levels(ticks, scale, counted).fold(NOT_DUE, f64::max);
+    let mut reached: Vec<f64> = still.iter().map(highest).collect();
+    reached.sort_by(|a, b| b.total_cmp(a));
+    // So many may be moved; the next one must not.
+    let next = reached.get(but).copied().unwrap_or(NOT_DUE);
+    next.max(LEAST_LEVEL).next_up()
 }
 
 /// Nobody moves traffic for less, even where nothing speaks against it.
 const LEAST_LEVEL: f64 = 0.01;
 
 /// For each tick the highest level at which it would move traffic: enough of the newest ticks are due at that risk.
-fn levels<'a>(ticks: &'a [Tick], scale: usize, policy: &Policy) -> impl Iterator<Item = f64> + 'a {
-    let (hits, of) = (policy.trigger.hits.max(1) as usize, policy.trigger.of_ticks.max(1) as usize);
+fn levels(ticks: &[Tick], scale: usize, (hits, of): (usize, usize)) -> impl Iterator<Item = f64> + '_ {
     (0..ticks.len()).map(move |now| {
         // A tick that is not due raises nothing: it is the smallest there is.
         let newest = &ticks[(now + 1).saturating_sub(of)..=now];
-        let mut risks: Vec<f64> = newest.iter().map(|tick| tick.risks[scale]).collect();
-        risks.sort_by(|a, b| b.total_cmp(a));
-        risks.get(hits - 1).copied().unwrap_or(NOT_DUE)
+        let risks = || newest.iter().map(|tick| tick.risks[scale]);
+        risks().filter(|risk| risks().filter(|other| other >= risk).count() >= hits).fold(NOT_DUE, f64::max)
     })
 }
 
@@ -216,15 +252,10 @@ mod tests {
         let tick = |(step, (risk, due)): (u32, &(f64, bool))| Tick {
             step,
             risks: vec![0.0, if *due { *risk } else { NOT_DUE }],
+            held: NOTHING_HELD,
             driver: String::new(),
         };
         (0..).zip(risks).map(tick).collect()
-    }
-
-    fn counting(hits: u32, of_ticks: u32) -> Policy {
-        let mut policy = policy(5.0);
-        (policy.trigger.hits, policy.trigger.of_ticks) = (hits, of_ticks);
-        policy
     }
 
     #[test]
@@ -238,28 +269,53 @@ mod tests {
             (0.9, true),
             (0.2, true),
         ]);
-        let first =
-            |level, policy: &Policy| Alarm { scale: 1, level }.first(&course, policy).map(|tick| tick.step);
-        assert_eq!(first(0.75, &counting(1, 1)), Some(0));
-        assert_eq!(first(0.75, &counting(2, 3)), Some(5));
+        let first = |level, counted| {
+            Alarm { scale: 1, level, counted, held: NEVER }.first(&course).map(|tick| tick.step)
+        };
+        assert_eq!(first(0.75, (1, 1)), Some(0));
+        assert_eq!(first(0.75, (2, 3)), Some(5));
         // The tick that was not due does not count, though its risk was high.
-        assert_eq!(first(0.75, &counting(3, 5)), None);
-        assert_eq!(first(0.7, &counting(3, 5)), Some(4));
-        assert_eq!(Alarm { scale: 0, level: 0.5 }.first(&course, &counting(1, 1)).map(|t| t.step), None);
+        assert_eq!(first(0.75, (3, 5)), None);
+        assert_eq!(first(0.7, (3, 5)), Some(4));
+        assert!(Alarm { scale: 0, level: 0.5, counted: (1, 1), held: NEVER }.first(&course).is_none());
     }
 
     #[test]
     fn the_alarm_that_is_chosen_moves_no_more_than_is_tolerated_and_warns_in_time() {
-        let policy = counting(1, 1);
-        let still: Vec<Vec<Tick>> = [0.2, 0.9, 0.3, 0.4].map(|risk| ticks(&[(risk, true)])).into();
-        let failing = vec![(ticks(&[(0.1, true), (0.6, true), (0.95, true)]), 5u32)];
-        let one_in_four = Alarm::choose(&still, &failing, 2, 0.25, &policy).unwrap();
+        let still: Vec<Vec<Tick>> = [0.2, 0.9, 0.3, 0.4].map(|risk| ticks(&[(risk, true); 5])).into();
+        let risks = [0.1, 0.6, 0.95, 0.95, 0.95].map(|risk| (risk, true));
+        let failing = vec![(ticks(&risks), 3.0)];
+        // Two of five, the new one and the one that is allowed.
+        let one_in_four = Alarm::choose(&still, &failing, 0.4).unwrap();
         assert_eq!(one_in_four.scale, 1);
         assert!(one_in_four.level > 0.4 && one_in_four.level < 0.401);
-        let moved = still.iter().filter(|ticks| one_in_four.first(ticks, &policy).is_some()).count();
+        let moved = still.iter().filter(|ticks| one_in_four.first(ticks).is_some()).count();
         assert_eq!(moved, 1);
-        let none = Alarm::choose(&still, &failing, 2, 0.0, &policy).unwrap();
+        let none = Alarm::choose(&still, &failing, 0.0).unwrap();
         assert!(none.level > 0.9);
-        assert_eq!(Alarm::choose(&[], &[], 2, 0.0, &policy), None);
+        assert_eq!(Alarm::choose(&[], &[], 0.0), None);
+    }
+
+    #[test]
+    fn more_than_any_that_stayed_well_ever_held_is_an_alarm_where_it_warns_of_more() {
+        let holding = |shares: &[f64]| -> Vec<Tick> {
+            let held = |share: f64| [NOT_DUE, share, NOT_DUE];
+            let tick = |(step, share): (u32, &f64)| Tick {
+                step,
+                risks: vec![0.5],
+                held: held(*share),
+                driver: String::new(),
+            };
+            (0..).zip(shares).map(tick).collect()
+        };
+        let still: Vec<Vec<Tick>> =
+            (0..20).map(|n| holding(&[0.1, 0.1, 0.1, 0.1, 0.02 * f64::from(n)])).collect();
+        let failing = vec![(holding(&[0.1, 0.1, 0.1, 0.1, 0.3, 0.5]), 5.0)];
+        let alarm = Alarm::choose(&still, &failing, 0.2).unwrap();
+        assert_eq!(alarm.held, [NOT_DUE, 0.38, NOT_DUE]);
+        assert_eq!(alarm.first(&failing[0].0).map(|tick| tick.step), Some(5));
+        assert!(still.iter().all(|ticks| alarm.first(ticks).is_none()));
+        // Three families may each move one of so few: that is more than is tolerated.
+        assert_eq!(Alarm::choose(&still, &failing, 0.1).unwrap().held, NEVER);
     }
 }

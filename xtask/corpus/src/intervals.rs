@@ -12,8 +12,10 @@ use forefend_predict::{Curve, Levels, learned::Hazard};
 
 use crate::{
     alarm::HORIZON,
-    learned::Look,
+    episode::Recording,
+    learned::looks,
     score::{Line, median},
+    shown::Shown,
 };
 
 /// Looks at episodes that took no part, and what was told at them.
@@ -31,17 +33,20 @@ impl Told {
     /// Adds the looks at these episodes, told by a model that did not learn from them.
     pub(crate) fn add(
         &mut self,
-        seen: &[Vec<Look>],
+        (recordings, seen): (&[Recording], &[Vec<Shown>]),
         episodes: &[usize],
         (hazard, share): (&Hazard, f64),
         levels: Levels,
     ) {
-        for (episode, look) in episodes.iter().flat_map(|i| seen[*i].iter().map(move |look| (*i, look))) {
-            let curve = look.curve(hazard, share);
-            self.endings.push(look.ending(&curve));
-            self.blocks.push(episode);
-            self.levels.push(levels);
-            self.times.push((curve.time_to_failure(), levels.read(&curve)));
+        for episode in episodes {
+            let recording = &recordings[*episode];
+            for (look, left_s) in looks(recording, &seen[*episode]) {
+                let curve = curve(look, hazard, share);
+                self.endings.push(ending(&curve, left_s, recording.failed_step.is_some()));
+                self.blocks.push(*episode);
+                self.levels.push(levels);
+                self.times.push((curve.time_to_failure(), levels.read(&curve)));
+            }
         }
     }
 
@@ -110,34 +115,30 @@ impl Told {
     }
 }
 
-impl Look {
-    /// The curve that is served: what was learned, with this share, and what the model of the first day said.
-    fn curve(&self, hazard: &Hazard, share: f64) -> Curve {
-        let cumulative = hazard.cumulative(&self.row);
-        let log_odds = |p: f64| {
-            let p = p.clamp(1e-12, 1.0 - 1e-12);
-            (p / (1.0 - p)).ln()
-        };
-        let curve = Curve::new(HORIZON);
-        let times = curve.times_s().to_vec();
-        curve.with_probabilities(|t| {
-            // Both stand on the same times.
-            let first_day =
-                self.first_day.get(times.partition_point(|time| *time < t)).map_or(0.0, |p| f64::from(*p));
-            let pooled =
-                share * log_odds(hazard.within(&cumulative, t)) + (1.0 - share) * log_odds(first_day);
-            1.0 / (1.0 + (-pooled).exp())
-        })
-    }
+/// The curve that is served: what was learned, with this share, and what the model of the first day said.
+fn curve(look: &Shown, hazard: &Hazard, share: f64) -> Curve {
+    let cumulative = hazard.cumulative(&look.row);
+    let log_odds = |p: f64| {
+        let p = p.clamp(1e-12, 1.0 - 1e-12);
+        (p / (1.0 - p)).ln()
+    };
+    let first_day = &look.first_day.curve;
+    Curve::new(HORIZON).with_probabilities(|t| {
+        // Both stand on the same times.
+        let first_day =
+            first_day.get(first_day.partition_point(|(time, _)| *time < t)).map_or(0.0, |(_, p)| *p);
+        let pooled = share * log_odds(hazard.within(&cumulative, t)) + (1.0 - share) * log_odds(first_day);
+        1.0 / (1.0 + (-pooled).exp())
+    })
+}
 
-    fn ending(&self, curve: &Curve) -> Ending {
-        let points = curve.points();
-        let (reach_s, reach) = points.last().copied().unwrap_or_default();
-        Ending {
-            level: Curve::at(&points, self.left_s.min(reach_s)).min(reach),
-            reach,
-            failed: self.failed && self.left_s <= reach_s,
-            weight: 1.0,
-        }
+fn ending(curve: &Curve, left_s: f64, failed: bool) -> Ending {
+    let points = curve.points();
+    let (reach_s, reach) = points.last().copied().unwrap_or_default();
+    Ending {
+        level: Curve::at(&points, left_s.min(reach_s)).min(reach),
+        reach,
+        failed: failed && left_s <= reach_s,
+        weight: 1.0,
     }
 }

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use forefend_domain::Policy;
 use forefend_learn::evaluate::{Estimate, bootstrap::Bootstrap};
 use forefend_predict::DayZero;
 use serde::Serialize;
 
 use crate::{
     alarm::{Alarm, LEAD_S, Model, SHIFT_AT, Tick, Watcher, course, policy},
+    clock::Clock,
     episode::Recording,
     outcome::STEP,
-    spec::{self, Class, Kind},
+    spec::{self, Class, EpisodeSpec, Kind},
     table,
 };
 
@@ -66,6 +66,10 @@ pub(crate) struct Judged {
     failed_s: Option<f64>,
     /// When it would first have shifted.
     shifted_s: Option<f64>,
+    /// The lead asked for, in seconds of the recording.
+    wanted_s: f64,
+    /// How many seconds a lead has by the clock that counts.
+    clocked_s: Option<f64>,
     /// The metric that the shift rests on most, and where it stood.
     driver: String,
     id: u32,
@@ -93,6 +97,10 @@ impl Judged {
         (shifted >= self.onset_s.unwrap_or(0.0) && shifted < failed).then_some(failed - shifted)
     }
 
+    fn is_warned(&self) -> bool {
+        self.lead_s().is_some_and(|lead| lead >= self.wanted_s)
+    }
+
     /// Whether it would have shifted for nothing: before the cause, or where nothing can be known.
     fn false_shift(&self) -> bool {
         let before = |limit: Option<f64>| self.shifted_s.is_some_and(|s| limit.is_none_or(|l| s < l));
@@ -104,11 +112,26 @@ impl Judged {
     }
 }
 
+/// The lead that is asked of a warning.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) lead_s: f64,
+    /// In which seconds.
+    pub(crate) clock: Clock,
+}
+
+impl Asked {
+    /// The same in seconds of the recording of an episode.
+    pub(crate) fn recorded_s(self, spec: &EpisodeSpec) -> f64 {
+        self.clock.recorded_s(spec, self.lead_s)
+    }
+}
+
 /// All episodes with a model watching them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Score {
     judged: Vec<Judged>,
-    lead_s: f64,
+    asked: Asked,
 }
 
 /// Replays all episodes with a model that moves traffic as `alarm` says.
@@ -118,19 +141,22 @@ pub(crate) fn score(recordings: &[Recording], model: &impl Watcher, lead_s: f64,
 }
 
 /// The same for some of them.
-pub(crate) fn score_of(recordings: &[&Recording], model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Score {
-    let judged = in_parallel(recordings, |recording| judge(recording, model, lead_s, alarm));
-    Score { judged, lead_s }
+fn score_of(recordings: &[&Recording], model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Score {
+    let policy = policy(lead_s);
+    let asked = Asked { lead_s, clock: Clock::Recording };
+    let judged = in_parallel(recordings, |recording| {
+        judge(recording, &course(recording, model, &policy), alarm, asked)
+    });
+    Score { judged, asked }
 }
 
 /// The same from what was said of each.
 pub(crate) fn score_of_courses<'a>(
     courses: impl Iterator<Item = (&'a Recording, &'a [Tick])>,
-    lead_s: f64,
+    asked: Asked,
     alarm: Alarm,
 ) -> Score {
-    let policy = policy(lead_s);
-    Score { judged: courses.map(|(r, ticks)| judge_course(r, ticks, &policy, alarm)).collect(), lead_s }
+    Score { judged: courses.map(|(r, ticks)| judge(r, ticks, alarm, asked)).collect(), asked }
 }
 
 /// What `of` gives for each, by as many threads as there are processors.
@@ -147,26 +173,26 @@ pub(crate) fn in_parallel<T: Send>(recordings: &[&Recording], of: impl Fn(&Recor
     })
 }
 
-fn judge(recording: &Recording, model: &impl Watcher, lead_s: f64, alarm: Alarm) -> Judged {
-    let policy = policy(lead_s);
-    judge_course(recording, &course(recording, model, &policy), &policy, alarm)
-}
-
-fn judge_course(recording: &Recording, ticks: &[Tick], policy: &Policy, alarm: Alarm) -> Judged {
-    let shift = alarm.first(ticks, policy);
-    Judged {
+fn judge(recording: &Recording, ticks: &[Tick], alarm: Alarm, asked: Asked) -> Judged {
+    let shift = alarm.first(ticks);
+    let spec = &recording.spec;
+    let mut judged = Judged {
         kind: recording.spec.kind,
         as_meant: recording.is_as_meant(),
         onset_s: recording.spec.onset_s(),
         failed_s: recording.failed_s(),
         shifted_s: shift.map(|tick| f64::from(tick.step) * STEP.as_secs_f64()),
+        wanted_s: asked.recorded_s(spec),
+        clocked_s: None,
         driver: shift.map(|tick| tick.driver.clone()).unwrap_or_default(),
-        id: recording.spec.id,
-    }
+        id: spec.id,
+    };
+    judged.clocked_s = judged.lead_s().map(|lead| asked.clock.lead_s(spec, lead));
+    judged
 }
 
 /// One line of a benchmark's result.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Line {
     bench: &'static str,
     case: &'static str,
@@ -226,16 +252,16 @@ impl Score {
     }
 
     /// Several put together.
-    pub(crate) fn of_all(parts: Vec<Self>, lead_s: f64) -> Self {
-        Self { judged: parts.into_iter().flat_map(|part| part.judged).collect(), lead_s }
+    pub(crate) fn of_all(parts: Vec<Self>, asked: Asked) -> Self {
+        Self { judged: parts.into_iter().flat_map(|part| part.judged).collect(), asked }
     }
 
     /// What `bench predict` prints of the corpus, beside another score of the same episodes.
     pub(crate) fn lines_against(&self, case: &'static str, peer: &'static str, other: &Self) -> Vec<Line> {
-        let beside = other.lines(case).into_iter();
-        self.lines(case)
+        let all = |of: &Self| [of.lines(case), of.lines_by_kind(case)].concat();
+        all(self)
             .into_iter()
-            .zip(beside)
+            .zip(all(other))
             .map(|(line, other)| {
                 let ratio = line.ours.zip(other.ours).map(|(ours, theirs)| rounded(ours / theirs));
                 let ratio = ratio.filter(|ratio| ratio.is_finite());
@@ -250,7 +276,7 @@ impl Score {
         let others = |j: &&Judged| j.kind.class() != Class::Foreseeable && j.as_meant;
         let early = |all: &[&Judged]| share(all, Judged::false_shift);
         vec![
-            self.line(case, "recall_with_lead", "share", |all| self.recall(all), foreseeable),
+            self.line(case, "recall_with_lead", "share", |all| warned_in_time(all), foreseeable),
             self.line(case, "recall_with_lead_of_2_s", "share", |all| warned(all, 2.0), foreseeable),
             self.line(case, "recall", "share", |all| warned(all, 0.0), foreseeable),
             self.line(
@@ -260,13 +286,20 @@ impl Score {
                 |all| median(all.iter().filter_map(|j| j.lead_s()).collect()),
                 foreseeable,
             ),
+            self.line(
+                case,
+                "lead_time_by_its_clock_s",
+                "s",
+                |all| median(all.iter().filter_map(|j| j.clocked_s).collect()),
+                foreseeable,
+            ),
             self.line(case, "false_shift_share", "share", early, others),
             self.line(case, "shift_before_onset_share", "share", early, foreseeable),
         ]
     }
 
     /// Recall with lead, kind by kind.
-    pub(crate) fn lines_by_kind(&self, case: &'static str) -> Vec<Line> {
+    fn lines_by_kind(&self, case: &'static str) -> Vec<Line> {
         let kinds = Kind::ALL.into_iter().filter(|kind| kind.class() == Class::Foreseeable);
         kinds
             .map(|kind| {
@@ -275,7 +308,7 @@ impl Score {
                     case,
                     &metric,
                     "share",
-                    |all| self.recall(all),
+                    |all| warned_in_time(all),
                     move |j| j.kind == kind && j.as_meant,
                 )
             })
@@ -312,7 +345,7 @@ impl Score {
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!(
             "| kind | episodes | as meant | recall with {:.1} s lead | median lead | false shifts |\n|---|--:|--:|--:|--:|--:|\n",
-            self.lead_s
+            self.asked.lead_s
         );
         for kind in Kind::ALL {
             self.row(&spec::name(kind), |j| j.kind == kind, &mut text);
@@ -335,16 +368,17 @@ impl Score {
             name.to_owned(),
             all.len().to_string(),
             meant.len().to_string(),
-            percent(self.recall(&meant).filter(|_| foreseeable)),
+            percent(warned_in_time(&meant).filter(|_| foreseeable)),
             lead.filter(|_| foreseeable).map_or_else(|| "–".to_owned(), |s| format!("{s:.1} s")),
             percent(share(&meant, Judged::false_shift)),
         ];
         text.push_str(&format!("| {} |\n", columns.join(" | ")));
     }
+}
 
-    fn recall(&self, of: &[&Judged]) -> Option<f64> {
-        warned(of, self.lead_s)
-    }
+/// The share of which a shift warned with the lead asked for.
+fn warned_in_time(of: &[&Judged]) -> Option<f64> {
+    share(of, Judged::is_warned)
 }
 
 /// The share of which a shift warned at least so many seconds before.
@@ -369,30 +403,23 @@ fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
+/// An episode in which memory climbs evenly from step 40 on and is full at step 100, where the cell fails.
+#[cfg(test)]
+pub(crate) fn climbing(fails: bool) -> Recording {
+    let spec = spec::all(1)
+        .into_iter()
+        .find(|s| s.kind == if fails { Kind::Leak } else { Kind::Plateau })
+        .expect("there are such");
+    let (memory, _) = crate::subject::full("memory_working_set_bytes", "bytes", 0.0, Some(64.0));
+    let top = if fails { 100.0 } else { 55.0 };
+    let values = (0..110).map(|step| (step, f64::from(step).clamp(40.0, top) as f32 * 0.6)).collect();
+    let series = vec![crate::sample::Series { spec: memory, values }];
+    Recording { spec, cpu_scale: 1.0, steps: 110, failed_step: fails.then_some(104), series, trouble: None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{sample::Series, subject::full};
-
-    /// An episode in which memory climbs evenly from step 40 on and is full at step 100, where the cell fails.
-    fn climbing(fails: bool) -> Recording {
-        let spec = spec::all(1)
-            .into_iter()
-            .find(|s| s.kind == if fails { Kind::Leak } else { Kind::Plateau })
-            .expect("there are such");
-        let (memory, _) = full("memory_working_set_bytes", "bytes", 0.0, Some(64.0));
-        let top = if fails { 100.0 } else { 55.0 };
-        let values = (0..110).map(|step| (step, f64::from(step).clamp(40.0, top) as f32 * 0.6)).collect();
-        let series = vec![Series { spec: memory, values }];
-        Recording {
-            spec,
-            cpu_scale: 1.0,
-            steps: 110,
-            failed_step: fails.then_some(104),
-            series,
-            trouble: None,
-        }
-    }
 
     #[test]
     fn a_steady_climb_is_warned_of_in_time_and_a_plateau_is_let_be() {
@@ -400,7 +427,7 @@ mod tests {
         let lines = score.lines("corpus");
         assert_eq!(lines[0].ours, Some(1.0), "{score:?}");
         assert!(lines[3].ours.is_some_and(|lead| (5.0..20.0).contains(&lead)), "{score:?}");
-        assert_eq!(lines[4].ours, Some(0.0), "{score:?}");
+        assert_eq!(lines[5].ours, Some(0.0), "{score:?}");
     }
 
     #[test]

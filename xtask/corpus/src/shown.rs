@@ -1,0 +1,132 @@
+//! What models are shown of the episodes, worked out once: it is the same for every model that is trained on some of them and asked about others.
+
+use forefend_domain::{Basis, Policy, Prediction};
+use forefend_predict::{
+    Curve, DayZero, Predictor, held,
+    learned::{Hazard, Stacked, features},
+};
+
+use crate::{
+    alarm::{HELD, HORIZON, NOT_DUE, Tick, Watch, replay, said},
+    episode::Recording,
+    score::in_parallel,
+};
+
+/// What was known of an episode at a step.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) step: u32,
+    /// The features that models learn from.
+    pub(crate) row: Vec<f32>,
+    /// How full each family has been for a while.
+    held: [f64; HELD.len()],
+    /// What the model of the first day said.
+    pub(crate) first_day: Prediction,
+}
+
+/// All that is known of each episode before its failure.
+pub(crate) fn shown(episodes: &[&Recording]) -> Vec<Vec<Shown>> {
+    in_parallel(episodes, |recording| {
+        let mut all = Vec::new();
+        replay(recording, |step, windows| {
+            let row = features(windows, HORIZON);
+            let first_day = DayZero::default().predict(windows, HORIZON);
+            if let Some((row, first_day)) = row.zip(first_day) {
+                let held = HELD.map(|family| held(windows, family).unwrap_or(NOT_DUE));
+                all.push(Shown { step, row: row.values, held, first_day });
+            }
+        });
+        all
+    })
+}
+
+/// What was learned, beside the model of the first day with each of these shares, as [`Stacked`] puts them together.
+#[derive(Clone)]
+pub(crate) struct Taught {
+    pub(crate) hazard: Hazard,
+    pub(crate) shares: &'static [f64],
+    /// Whether to say what it rests on, which takes its time.
+    pub(crate) explains: bool,
+}
+
+impl Taught {
+    /// All that it says of an episode.
+    pub(crate) fn course(&self, shown: &[Shown], policy: &Policy) -> Vec<Tick> {
+        shown.iter().map(|shown| Tick::new(shown.step, self.watch(shown, policy))).collect()
+    }
+
+    fn watch(&self, shown: &Shown, policy: &Policy) -> Watch {
+        let learned = self.learned(shown);
+        let pooled = self
+            .shares
+            .iter()
+            .map(|share| Stacked::pool(*share, learned.clone(), &shown.first_day, HORIZON))
+            .map(|prediction| said(&prediction, policy));
+        let risks = pooled.flat_map(|watch| watch.risks).collect();
+        let told = self.explains.then(|| self.hazard.drivers(&shown.row));
+        let driver = told.and_then(|drivers| drivers.first().map(|(feature, _)| (*feature).to_owned()));
+        Watch { risks, held: shown.held, driver: driver.unwrap_or_default() }
+    }
+
+    /// What production's model says, without its drivers.
+    fn learned(&self, shown: &Shown) -> Prediction {
+        let cumulative = self.hazard.cumulative(&shown.row);
+        let curve = Curve::new(HORIZON).with_probabilities(|t| self.hazard.within(&cumulative, t));
+        Prediction {
+            probability: curve.probability_within(HORIZON),
+            time_to_failure: curve.time_to_failure(),
+            basis: Basis::Calibrated,
+            drivers: Vec::new(),
+            curve: curve.points(),
+            ..shown.first_day.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forefend_predict::learned::{Calibration, Learned, Linear, Scorer, feature_names};
+
+    use super::*;
+    use crate::{
+        alarm::{LEAD_S, Model, Watcher, policy},
+        score::climbing,
+    };
+
+    fn hazard() -> Hazard {
+        let names = feature_names();
+        let weight = |name: &String| match name.as_str() {
+            "saturation.fill.max" => 6.0,
+            "saturation.pace16.max" => 1.5,
+            _ => 0.0,
+        };
+        let mut weights: Vec<f32> = names.iter().map(weight).collect();
+        weights.extend([0.5; 2]);
+        let (zeros, ones) = (vec![0.0; weights.len()], vec![1.0; weights.len()]);
+        let linear = Scorer::Linear(Linear::new(-6.0, weights, zeros, ones).unwrap());
+        Hazard::new(vec![5.0, 15.0, 30.0], names, linear, Calibration::Identity).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_judged_as_production_judges_it() {
+        let (episode, policy) = (climbing(true), policy(LEAD_S));
+        let kept = shown(&[&episode]).pop().unwrap();
+        let taught = Taught { hazard: hazard(), shares: &[1.0, 0.25], explains: false };
+        let ours = taught.course(&kept, &policy);
+        let mut steps = 0;
+        for (n, share) in [1.0, 0.25].into_iter().enumerate() {
+            let model = Model(Stacked { learned: Learned { hazard: hazard() }, share, levels: None });
+            replay(&episode, |step, windows| {
+                let Some(watch) = model.watch(windows, &policy) else { return };
+                let tick = ours.iter().find(|tick| tick.step == step).unwrap();
+                let scales = watch.risks.len();
+                for (scale, risk) in watch.risks.into_iter().enumerate() {
+                    let kept = tick.risk(n * scales + scale);
+                    assert!(kept == risk || (kept - risk).abs() < 1e-12, "{step} {share}: {kept} and {risk}");
+                    steps += usize::from(risk.is_finite());
+                }
+            });
+        }
+        assert!(steps > 100, "{steps} risks were due");
+    }
+}
