@@ -24,10 +24,10 @@ use crate::Unusual;
 use habit::{Habit, median};
 pub use hazard::{Hazards, Place};
 use season::Season;
-use together::Together;
+use together::{Together, normal_deviate};
 
 /// Values are remembered for so many windows.
-const WINDOWS: f32 = 8.0;
+const WINDOWS: f32 = 32.0;
 /// Metrics of a class that are watched; of more, the first by name.
 const MOST_METRICS: usize = 64;
 /// Values of a first window that level and scale are taken from.
@@ -36,6 +36,10 @@ const FIRST_VALUES: usize = 64;
 const LEAST_SIBLINGS: usize = 4;
 /// Siblings are never taken to agree better than this, in scales.
 const LEAST_SPREAD: f32 = 0.5;
+/// A deviation says no more for being larger than this: one wild metric is told by its name, trouble by many.
+const LARGEST: f32 = 10.0;
+/// How much of the way down the score has gone a tick after an anomaly.
+const FALLING: f32 = 0.07;
 /// A metric whose newest values are missing for more steps than this is not judged.
 const MOST_STALE_STEPS: usize = 4;
 
@@ -59,6 +63,9 @@ struct Habits {
     metrics: Vec<Habit>,
     /// The end of the newest window.
     at: Timestamp,
+    /// The score, which rises at once and falls slowly, and the tick it was last judged at.
+    held: f32,
+    judged_at: Timestamp,
 }
 
 /// Of the cells of one service and role.
@@ -114,16 +121,19 @@ impl Fleet {
     /// How unusual a cell is, when all of the tick have been shown: each metric by the largest of its distance from what is usual
     /// at this hour, of what has added up of such distances, of its distance from its siblings and from what the other metrics
     /// let expect. `None` where nothing is known of the cell.
+    ///
+    /// The score is not that of the farthest metric, since one of many is always far: it is how far all are together, or what has added up, or
+    /// how far the cell is from its siblings. It rises at once and falls slowly.
     #[must_use]
     pub fn unusual(&mut self, cell: &CellId) -> Option<Unusual> {
-        let habits = self.cells.get(cell)?;
+        let habits = self.cells.get_mut(cell)?;
         let class =
             self.classes.get_mut(&habits.service)?.iter_mut().find(|class| class.role == habits.role)?;
         class.compare();
         let deviations: Vec<f32> = habits.metrics.iter().map(|habit| habit.z).collect();
         let together = class.together.judge(&deviations);
         let mut metrics: Vec<Anomaly> = Vec::new();
-        let mut most = 0.0f32;
+        let (mut squares, mut most) = (0.0f32, 0.0f32);
         for (n, habit) in habits.metrics.iter().enumerate() {
             let beside = class.siblings.get(n).copied().flatten();
             let unlike =
@@ -132,14 +142,16 @@ impl Fleet {
             let z = [habit.shifted(), unlike, parted]
                 .into_iter()
                 .fold(habit.z, |most, z| if z.abs() > most.abs() { z } else { most });
-            most = most.max(z.abs());
+            squares += habit.z.clamp(-LARGEST, LARGEST).powi(2);
+            most = most.max(habit.shifted().abs()).max(unlike.abs().min(LARGEST));
             if z.abs() >= crate::day_zero::NAMED_FROM_Z as f32 {
                 metrics.push(Anomaly { metric: class.names[n].clone(), z: f64::from(z.clamp(-99.0, 99.0)) });
             }
         }
         metrics.sort_by(|a, b| b.z.abs().total_cmp(&a.z.abs()).then_with(|| a.metric.cmp(&b.metric)));
-        let score = together.map_or(most, |(normal, _)| most.max(normal));
-        Some(Unusual { score: f64::from(score.clamp(0.0, 99.0)), metrics })
+        let all = normal_deviate(squares, habits.metrics.len());
+        let score = most.max(all).max(together.map_or(0.0, |(normal, _)| normal)).clamp(0.0, 99.0);
+        Some(Unusual { score: f64::from(habits.hold(score)), metrics })
     }
 
     /// Failures per second to be expected of a cell, whatever its metrics say; see [`Hazards::rate_per_s`].
@@ -240,7 +252,24 @@ impl Habits {
         // The newest value is yet to be judged.
         let at =
             Timestamp::from_unix_ms(windows.at.unix_ms().saturating_sub(windows.step.as_millis() as u64));
-        Self { service: place.service.clone(), role: place.role, metrics, at }
+        Self {
+            service: place.service.clone(),
+            role: place.role,
+            metrics,
+            at,
+            held: 0.0,
+            judged_at: Timestamp::default(),
+        }
+    }
+
+    /// The score of a tick, held; once a tick however often it is asked for.
+    fn hold(&mut self, score: f32) -> f32 {
+        if self.judged_at != self.at {
+            self.judged_at = self.at;
+            self.held += FALLING * (score - self.held);
+        }
+        self.held = self.held.max(score);
+        self.held
     }
 
     /// Takes what is new of each metric, and tells the class.

@@ -110,6 +110,47 @@ fn noise_is_usual_and_a_leap_is_named_with_its_sign() {
 }
 
 #[test]
+fn the_score_rises_at_once_falls_slowly_and_is_the_same_however_often_it_is_asked_for() {
+    let mut world = World::new();
+    for _ in 0..400 {
+        let values = quiet(&mut world);
+        world.tick(&[("a", values)]);
+        world.unusual("a");
+    }
+    let before = world.unusual("a").score;
+    world.tick(&[("a", vec![Some(130.0), Some(230.0), Some(330.0)])]);
+    let leap = world.unusual("a").score;
+    assert!(leap > before + 5.0, "{before}, then {leap}");
+    let mut last = leap;
+    for _ in 0..10 {
+        let values = quiet(&mut world);
+        world.tick(&[("a", values)]);
+        let now = world.unusual("a").score;
+        assert_eq!(world.unusual("a").score, now);
+        assert!(now < last && now > 0.9 * last, "{last}, then {now}");
+        last = now;
+    }
+}
+
+#[test]
+fn many_metrics_off_by_some_are_more_than_one_that_is_off_by_very_much() {
+    let mut world = World::new();
+    let many = |world: &mut World, off: &dyn Fn(usize) -> f64| -> Vec<Option<f64>> {
+        (0..24).map(|m| Some(100.0 + 4.0 * world.noise() + off(m))).collect()
+    };
+    for _ in 0..600 {
+        let values = many(&mut world, &|_| 0.0);
+        world.tick(&[("a", values.clone()), ("b", values)]);
+    }
+    let one = many(&mut world, &|m| if m == 7 { 1_000.0 } else { 0.0 });
+    let all = many(&mut world, &|_| 14.0);
+    world.tick(&[("a", one), ("b", all)]);
+    let (one, all) = (world.unusual("a").score, world.unusual("b").score);
+    assert!(one > 4.0 && all > one, "{one} and {all}");
+    assert_eq!(world.named("a")[0].0, "metric_7");
+}
+
+#[test]
 fn a_small_shift_that_lasts_adds_up() {
     let mut world = World::new();
     for _ in 0..400 {

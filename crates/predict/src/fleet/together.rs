@@ -10,6 +10,8 @@ const REFRESH_ROWS: u32 = 500;
 const LEAST_ROWS_PER_METRIC: f32 = 3.0;
 /// Deviations are taken for no larger than this while it is learned how they move together.
 const WINSOR: f32 = 3.0;
+/// And for no larger than this while it is judged: a leap of one metric says nothing of how it moves with the others.
+const FARTHEST: f32 = 5.0;
 /// Share of independence that is mixed in however many rows there are.
 const INDEPENDENT: f32 = 0.05;
 
@@ -101,13 +103,13 @@ impl Together {
         }
     }
 
-    /// T² as a normal deviate (Wilson & Hilferty 1931), and of each metric how far it is from what the others let expect, in
+    /// T² as a normal deviate, and of each metric how far it is from what the others let expect, in
     /// standard deviations: the square of that is what T² would lose without it. `None` until enough was seen.
     pub(super) fn judge(&self, deviations: &[f32]) -> Option<(f32, Vec<f32>)> {
         if self.factor.is_empty() || deviations.len() != self.side {
             return None;
         }
-        let mut white = deviations.to_vec();
+        let mut white: Vec<f32> = deviations.iter().map(|z| z.clamp(-FARTHEST, FARTHEST)).collect();
         self.forward(&mut white, 0);
         let t2: f32 = white.iter().map(|v| v * v).sum();
         for i in (0..white.len()).rev() {
@@ -119,8 +121,13 @@ impl Together {
         }
         let parts =
             white.iter().zip(&self.precision).map(|(pull, precision)| pull / precision.sqrt()).collect();
-        let spread = 2.0 / (9.0 * self.side as f32);
-        let normal = ((t2 / self.side as f32).cbrt() - (1.0 - spread)) / spread.sqrt();
-        Some((normal, parts))
+        Some((normal_deviate(t2, self.side), parts))
     }
+}
+
+/// A sum of so many squares of standard deviations as a normal deviate (Wilson & Hilferty 1931).
+pub(super) fn normal_deviate(squares: f32, count: usize) -> f32 {
+    let count = count.max(1) as f32;
+    let spread = 2.0 / (9.0 * count);
+    ((squares / count).cbrt() - (1.0 - spread)) / spread.sqrt()
 }
