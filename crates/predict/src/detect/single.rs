@@ -17,7 +17,7 @@ const HIGHEST_RISE: f64 = 2.5;
 /// What is seen for the first time, where nothing was ever seen, is worth so many marks.
 const FIRST: f64 = 3.0;
 /// How much of the way down a spoken score falls each value, before a lower one is spoken.
-const SILENCE: f64 = 0.003;
+const SILENCE: f64 = 0.005;
 /// A mean of new values this many of its deviations away is as remarkable as an extreme at its mark.
 const SHIFT_DEVIATIONS: f64 = 1.0 / 0.15;
 
