@@ -33,12 +33,13 @@ struct Arguments {
 /// Measures a case on the data in a folder.
 type Case = fn(&Path) -> Result<Vec<Line>>;
 
-const CASES: [(&str, Case); 7] = [
+const CASES: [(&str, Case); 8] = [
     ("fd001", cmapss::run),
     #[cfg(feature = "lstm")]
     ("fd001-lstm", cmapss::lstm::run),
     #[cfg(not(feature = "lstm"))]
     ("fd001-lstm", without_lstm),
+    ("backblaze-trial", backblaze::trial),
     ("backblaze", backblaze::run),
     ("smd", anomaly::smd),
     ("asd", anomaly::asd),

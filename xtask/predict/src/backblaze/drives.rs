@@ -25,6 +25,8 @@ pub(super) const SMART: [&str; 9] = [
 ];
 /// Those of which the provider says that any count above zero foretells failure.
 pub(super) const TELLING: [usize; 5] = [0, 3, 4, 7, 8];
+/// Stands for an attribute that a model of drive does not have.
+const NOT_COUNTED: f32 = -1.0;
 /// Counts of starts say how old a drive is and how often it was touched; all others only ever get worse by rising.
 const STARTS: usize = 2;
 /// How far back changes of values are measured.
@@ -85,6 +87,10 @@ impl Drive {
         for back in COUNTS {
             row.push(self.at(hour - back).map_or(f32::NAN, |before| (at - before) as f32));
         }
+        // Unknown is here what a model of drive never writes down, or what was before it came: no gap, and no reason to end a tree's way.
+        let (levels, changes) = row.split_at_mut(SMART.len());
+        levels.iter_mut().filter(|level| level.is_nan()).for_each(|level| *level = NOT_COUNTED);
+        changes.iter_mut().filter(|change| change.is_nan()).for_each(|change| *change = 0.0);
         row.extend([hour as f32, (hour - now.from) as f32, self.size_tb, self.maker as f32]);
         Some(row)
     }
@@ -176,7 +182,12 @@ mod tests {
         assert_eq!(feature(&row, "smart_5"), 9.0);
         assert_eq!(feature(&row, "smart_5.change7d"), 8.0, "at hour 942 it was 1");
         assert_eq!(feature(&row, "changes7d"), 2.0);
-        assert!(feature(&row, "smart_5.change90d").is_nan(), "nothing was seen so long ago");
+        assert_eq!(feature(&row, "smart_5.change90d"), 0.0, "nothing was seen so long ago");
+        let mut lacking = drive.clone();
+        lacking.spans.iter_mut().for_each(|span| span.smart[3] = f32::NAN);
+        let row_of_lacking = lacking.row(1_110.0).unwrap();
+        assert_eq!(feature(&row_of_lacking, "smart_187"), -1.0);
+        assert_eq!(feature(&row_of_lacking, "smart_187.change7d"), 0.0);
         assert_eq!(feature(&row, "age"), 1_110.0);
         assert_eq!(feature(&row, "since_change"), 10.0);
         assert!(drive.row(99.0).is_none() && drive.row(2_000.0).is_none());

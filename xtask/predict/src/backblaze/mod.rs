@@ -11,7 +11,11 @@ mod peers;
 mod ranks;
 mod rates;
 
-use std::{path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::Result;
 use forefend_learn::evaluate::{bootstrap::Bootstrap, probability, rank, reliability};
@@ -33,12 +37,19 @@ const TRIAL_H: f64 = 210.0 * DAY_H;
 /// The second figure is that of a model which is trained anew so often, as it would be in service.
 const ANEW_H: f64 = 180.0 * DAY_H;
 const ANEW: &str = "backblaze-half-yearly";
+/// Another reading of the same words: the instant is two thirds of the time that is recorded, whatever failed by then. It was fixed before it was read.
+const CALENDAR: &str = "backblaze-by-calendar";
+const TRIAL: &str = "backblaze-trial";
+const TRIAL_LASTING: &str = "backblaze-trial-lasting";
 const RESAMPLES: usize = 200;
+
+/// Which drives, by number.
+type Which = fn(usize) -> bool;
 
 /// Who learns and who is judged, until when.
 struct Protocol {
-    learns: fn(usize) -> bool,
-    is_judged: fn(usize) -> bool,
+    learns: Which,
+    is_judged: Which,
     /// Nothing is learned of what happened later.
     cut: f64,
     /// Nothing is judged by what happened later.
@@ -50,11 +61,14 @@ impl Protocol {
         Self { learns: |n| !is_test(n), is_judged: is_test, cut, end: END_H }
     }
 
-    /// The same within the training part.
-    fn trial(cut: f64) -> Self {
-        let held_out = |n: usize| !is_test(n) && (n / 3).is_multiple_of(3);
-        let learns = |n: usize| !is_test(n) && !(n / 3).is_multiple_of(3);
-        Self { learns, is_judged: held_out, cut: cut - TRIAL_H, end: cut }
+    /// The same within the training part: each third of its drives is judged once, by what the others tell until seven months before.
+    fn trial(cut: f64) -> [Self; 3] {
+        let folds: [[Which; 2]; 3] = [
+            [|n| !is_test(n) && !(n / 3).is_multiple_of(3), |n| !is_test(n) && (n / 3).is_multiple_of(3)],
+            [|n| !is_test(n) && n / 3 % 3 != 1, |n| !is_test(n) && n / 3 % 3 == 1],
+            [|n| !is_test(n) && n / 3 % 3 != 2, |n| !is_test(n) && n / 3 % 3 == 2],
+        ];
+        folds.map(|[learns, is_judged]| Self { learns, is_judged, cut: cut - TRIAL_H, end: cut })
     }
 
     /// The test in pieces, each with all that was known a horizon before it.
@@ -106,21 +120,55 @@ struct Judged {
 pub(crate) fn run(folder: &Path) -> Result<Vec<Line>> {
     let drives = drives::read(&folder.join("backblaze/drives.parquet"))?;
     let cut = cut(&drives);
-    let trial = judge(&drives, &Protocol::trial(cut))?;
-    trial.tell("within the training part");
     let test = judge(&drives, &Protocol::test(cut))?;
     test.tell("test");
-    let mut anew: Option<Judged> = None;
-    for protocol in Protocol::anew(cut) {
-        let judged = judge(&drives, &protocol)?;
-        match &mut anew {
-            Some(anew) => anew.extend(judged),
-            None => anew = Some(judged),
+    let mut lines = test.lines(CASE);
+    let by_calendar = judge(&drives, &Protocol::test(two_thirds(&drives)))?;
+    by_calendar.tell("test, from two thirds of the calendar on");
+    lines.extend(by_calendar.lines(CALENDAR));
+    if let Some(anew) = judge_all(&drives, &Protocol::anew(cut))? {
+        lines.extend(anew.lines_in_short(ANEW));
+    }
+    Ok(lines)
+}
+
+/// What settings are chosen by: nothing of the test's drives or time is read.
+pub(crate) fn trial(folder: &Path) -> Result<Vec<Line>> {
+    let drives = drives::read(&folder.join("backblaze/drives.parquet"))?;
+    let cut = cut(&drives);
+    let Some(all) = judge_all(&drives, &Protocol::trial(cut))? else { return Ok(Vec::new()) };
+    all.tell("trial, all models");
+    let lasting = lasting(&drives, cut);
+    let last = all.only(|drive| lasting.contains(&drives[drive].model));
+    last.tell("trial, models that last");
+    let mut lines = all.lines_in_short(TRIAL);
+    lines.extend(last.lines_in_short(TRIAL_LASTING));
+    Ok(lines)
+}
+
+/// Models of drive of which at least half of those ever learned from are there at the cut: the fleet that comes is made of them.
+fn lasting(drives: &[Drive], cut: f64) -> BTreeSet<usize> {
+    let mut counts: BTreeMap<usize, [usize; 2]> = BTreeMap::new();
+    let known = drives.iter().enumerate().filter(|(n, d)| !is_test(*n) && d.born + d.begins() < cut);
+    for (_, drive) in known {
+        let [all, alive] = counts.entry(drive.model).or_default();
+        *all += 1;
+        *alive += usize::from(drive.born + drive.ends() >= cut);
+    }
+    counts.into_iter().filter(|(_, [all, alive])| 2 * alive >= *all).map(|(model, _)| model).collect()
+}
+
+/// All that was said and done in several protocols.
+fn judge_all(drives: &[Drive], protocols: &[Protocol]) -> Result<Option<Judged>> {
+    let mut all: Option<Judged> = None;
+    for protocol in protocols {
+        let judged = judge(drives, protocol)?;
+        match &mut all {
+            Some(all) => all.extend(judged),
+            None => all = Some(judged),
         }
     }
-    let mut lines = test.lines();
-    lines.extend(anew.iter().flat_map(Judged::lines_in_short));
-    Ok(lines)
+    Ok(all)
 }
 
 /// The instant before which the given share of failures lies.
@@ -130,13 +178,18 @@ fn cut(drives: &[Drive]) -> f64 {
     failures.get((failures.len() as f64 * BEFORE) as usize).copied().unwrap_or(END_H)
 }
 
+/// The instant before which two thirds of the recorded time lie.
+fn two_thirds(drives: &[Drive]) -> f64 {
+    let begin = drives.iter().map(|d| d.born + d.begins()).fold(END_H, f64::min);
+    begin + (END_H - begin) * 2.0 / 3.0
+}
+
 fn judge(drives: &[Drive], protocol: &Protocol) -> Result<Judged> {
     let training = protocol.training(drives);
     let begun = Instant::now();
     let model = Model::fit(&training, drives)?;
     let train_s = begun.elapsed().as_secs_f64();
-    let outcomes: Vec<bool> =
-        training.iter().filter(|look| look.is_regular()).filter_map(Look::outcome).collect();
+    let outcomes: Vec<bool> = training.iter().filter(|look| look.drawn).filter_map(Look::outcome).collect();
     let base_rate = outcomes.iter().filter(|failed| **failed).count() as f64 / outcomes.len().max(1) as f64;
     let static_rates = peers::static_rates(&training, drives);
     let limits = peers::limits(&training, drives);
@@ -201,19 +254,36 @@ impl Judged {
         self.groups.extend(later.groups);
     }
 
-    fn lines_in_short(&self) -> Vec<Line> {
+    /// What was said and done of some drives.
+    fn only(&self, of: impl Fn(usize) -> bool) -> Self {
+        let rows: Vec<usize> = (0..self.groups.len()).filter(|row| of(self.groups[*row])).collect();
+        let pick = |scores: &[f64]| rows.iter().filter_map(|row| scores.get(*row).copied()).collect();
+        Self {
+            risks: pick(&self.risks),
+            failed: rows.iter().map(|row| self.failed[*row]).collect(),
+            groups: rows.iter().map(|row| self.groups[*row]).collect(),
+            statics: pick(&self.statics),
+            statics_as_risks: pick(&self.statics_as_risks),
+            lines: pick(&self.lines),
+            passages: pick(&self.passages),
+            random: pick(&self.random),
+            ..*self
+        }
+    }
+
+    fn lines_in_short(&self, case: &'static str) -> Vec<Line> {
         let skill = probability::brier_skill(&self.risks, &self.failed, None, self.own_rate());
         let slope = reliability::recalibration(&self.risks, &self.failed).map(|r| r.slope);
         let top = reliability::top(&self.risks, &self.failed, 0.01, 0.95).map(|top| top.ratio);
         vec![
-            Line::ours(ANEW, "auc", "1", self.auc_of(&self.risks)),
-            Line::ours(ANEW, "brier_skill_over_rate_of_the_test", "1", skill),
-            Line::ours(ANEW, "calibration_slope", "1", slope),
-            Line::estimate(ANEW, "observed_over_expected_top_1_percent", "1", top),
+            Line::ours(case, "auc", "1", self.auc_of(&self.risks)),
+            Line::ours(case, "brier_skill_over_rate_of_the_test", "1", skill),
+            Line::ours(case, "calibration_slope", "1", slope),
+            Line::estimate(case, "observed_over_expected_top_1_percent", "1", top),
         ]
     }
 
-    fn lines(&self) -> Vec<Line> {
+    fn lines(&self, case: &'static str) -> Vec<Line> {
         let pick = |rows: &[usize]| -> (Vec<f64>, Vec<bool>) {
             rows.iter().map(|row| (self.risks[*row], self.failed[*row])).unzip()
         };
@@ -225,11 +295,11 @@ impl Judged {
             })
         };
         let auc = interval(&|risks, failed| rank::auc(risks, failed, None));
-        let auc = || Line::estimate(CASE, "auc", "1", auc);
+        let auc = || Line::estimate(case, "auc", "1", auc);
         let skill_over =
             |rate: f64| interval(&|risks, failed| probability::brier_skill(risks, failed, None, rate));
         let skill = skill_over(self.base_rate);
-        let skill = || Line::estimate(CASE, "brier_skill", "1", skill);
+        let skill = || Line::estimate(case, "brier_skill", "1", skill);
         let slope = interval(&|risks, failed| reliability::recalibration(risks, failed).map(|r| r.slope));
         let top =
             interval(&|risks, failed| reliability::top(risks, failed, 0.01, 0.95).map(|top| top.ratio.value));
@@ -243,11 +313,11 @@ impl Judged {
             skill().against("base-rate", self.skill_of(&base)),
             skill().against("static-threshold", self.skill_of(&self.statics_as_risks)),
             skill().against("first-passage", self.skill_of(&self.passages)),
-            Line::estimate(CASE, "brier_skill_over_rate_of_the_test", "1", skill_over(self.own_rate())),
-            Line::estimate(CASE, "calibration_slope", "1", slope),
-            Line::estimate(CASE, "observed_over_expected_top_1_percent", "1", top),
-            Line::ours(CASE, "ece", "1", ece),
-            Line::ours(CASE, "train_s", "s", Some(self.train_s)),
+            Line::estimate(case, "brier_skill_over_rate_of_the_test", "1", skill_over(self.own_rate())),
+            Line::estimate(case, "calibration_slope", "1", slope),
+            Line::estimate(case, "observed_over_expected_top_1_percent", "1", top),
+            Line::ours(case, "ece", "1", ece),
+            Line::ours(case, "train_s", "s", Some(self.train_s)),
         ]
     }
 }
@@ -266,7 +336,8 @@ mod tests {
         let drives = fleet();
         let behind = drives.iter().filter(|d| d.failed && d.ends() >= cut(&drives)).count();
         assert_eq!(behind, 40);
-        assert_eq!(cut(&[]), END_H);
+        assert_eq!((cut(&[]), two_thirds(&[])), (END_H, END_H));
+        assert_eq!(two_thirds(&drives), 1.0 + (END_H - 1.0) * 2.0 / 3.0);
     }
 
     #[test]
@@ -274,7 +345,8 @@ mod tests {
         let drives = fleet();
         let cut = cut(&drives);
         let end = 280.0 * DAY_H;
-        for protocol in [Protocol { end, ..Protocol::test(cut) }, Protocol::trial(end)] {
+        let [first, second, third] = Protocol::trial(end);
+        for protocol in [Protocol { end, ..Protocol::test(cut) }, first, second, third] {
             let (training, judged) = (protocol.training(&drives), protocol.judged(&drives));
             assert!(!training.is_empty() && !judged.is_empty());
             for look in &training {
@@ -302,9 +374,14 @@ mod tests {
 
     #[test]
     fn the_trial_never_sees_a_test_drive_or_the_time_of_the_test() {
-        let (test, trial) = (Protocol::test(1e6), Protocol::trial(1e6));
-        assert!((0..100).all(|n| !(is_test(n) && ((trial.learns)(n) || (trial.is_judged)(n)))));
+        let test = Protocol::test(1e6);
         assert!((0..100).all(|n| is_test(n) == (test.is_judged)(n) && is_test(n) != (test.learns)(n)));
-        assert!(trial.end <= test.cut && trial.cut + HORIZON_H < trial.end);
+        for trial in Protocol::trial(1e6) {
+            assert!((0..100).all(|n| !(is_test(n) && ((trial.learns)(n) || (trial.is_judged)(n)))));
+            assert!((0..100).all(|n| !((trial.learns)(n) && (trial.is_judged)(n))));
+            assert!(trial.end <= test.cut && trial.cut + HORIZON_H < trial.end);
+        }
+        let judged = (0..100).filter(|n| Protocol::trial(1e6).iter().any(|trial| (trial.is_judged)(*n)));
+        assert_eq!(judged.count(), 66, "each drive of the training part once");
     }
 }

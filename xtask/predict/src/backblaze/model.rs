@@ -101,6 +101,7 @@ mod tests {
             left: f64::from(n),
             failed: n.is_multiple_of(100),
             weight: 1.0,
+            drawn: true,
         };
         let looks: Vec<Look> = (0..20_000).map(look).collect();
         let kept: Vec<Look> = kept(&looks).collect();

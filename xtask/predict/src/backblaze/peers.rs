@@ -23,7 +23,7 @@ pub(super) fn static_threshold(drive: &Drive, hour: f64) -> usize {
 /// The share of failures for each score of [`static_threshold`], of looks whose outcome is known.
 pub(super) fn static_rates(looks: &[Look], drives: &[Drive]) -> [f64; TELLING.len() + 1] {
     let mut counts = [[0.0f64; 2]; TELLING.len() + 1];
-    for look in looks.iter().filter(|look| look.is_regular()) {
+    for look in looks.iter().filter(|look| look.drawn) {
         if let Some(failed) = look.outcome() {
             counts[static_threshold(&drives[look.drive], look.hour)][usize::from(failed)] += 1.0;
         }
@@ -45,7 +45,7 @@ pub(super) fn predict_linear(drive: &Drive, hour: f64) -> f64 {
 /// For each telling attribute the limit that first passages are computed for; a count, so 1 at least.
 pub(super) fn limits(looks: &[Look], drives: &[Drive]) -> [f64; TELLING.len()] {
     TELLING.map(|i| {
-        let regular = looks.iter().filter(|look| look.is_regular());
+        let regular = looks.iter().filter(|look| look.drawn);
         let mut values: Vec<f64> =
             regular.filter_map(|look| value(&drives[look.drive], look.hour, i)).collect();
         values.sort_by(f64::total_cmp);
@@ -123,7 +123,7 @@ mod tests {
         let drives = [made_up(&[(0.0, 0.0)], 1e5, false), made_up(&[(0.0, 40.0)], 1e5, false)];
         let look = |drive: usize, failed| {
             let left = if failed { 1.0 } else { 1e5 };
-            Look { drive, hour: 0.0, at: 0.0, left, failed, weight: 1.0 }
+            Look { drive, hour: 0.0, at: 0.0, left, failed, weight: 1.0, drawn: true }
         };
         let looks: Vec<Look> = (0..200).map(|n| look(n % 2, n % 8 == 1)).collect();
         let rates = static_rates(&looks, &drives);

@@ -10,6 +10,8 @@ use super::{
 
 /// The attributes that are ranked: 5, 12, 187, 188, 189, 197 and 198.
 const RANKED: [usize; 7] = [0, 2, 3, 4, 5, 7, 8];
+/// The rank where there is none: neither much nor little.
+const UNKNOWN: f32 = 0.5;
 /// Among fewer values there are no ranks.
 const LEAST: usize = 200;
 
@@ -19,10 +21,10 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    /// Of the values at these looks; those of irregular days are left out.
+    /// Of the values at these looks; those that are there for a failure's sake are left out.
     pub(super) fn of(looks: &[Look], drives: &[Drive]) -> Self {
         let mut models: BTreeMap<usize, [Vec<f32>; RANKED.len()]> = BTreeMap::new();
-        for look in looks.iter().filter(|look| look.is_regular() && look.at >= SINCE_H) {
+        for look in looks.iter().filter(|look| look.drawn && look.at >= SINCE_H) {
             let drive = &drives[look.drive];
             let Some(at) = drive.at(look.hour) else { continue };
             for (values, i) in models.entry(drive.model).or_default().iter_mut().zip(RANKED) {
@@ -38,9 +40,9 @@ impl Ranks {
         Self { models }
     }
 
-    /// For each ranked attribute the share of values below it, those that are the same counting half. NaN where too little is known.
+    /// For each ranked attribute the share of values below it, those that are the same counting half. The middle where too little is known.
     pub(super) fn row(&self, drive: &Drive, hour: f64) -> [f32; RANKED.len()] {
-        let mut row = [f32::NAN; RANKED.len()];
+        let mut row = [UNKNOWN; RANKED.len()];
         let (Some(at), Some(values)) = (drive.at(hour), self.models.get(&drive.model)) else { return row };
         for ((rank, values), i) in row.iter_mut().zip(values).zip(RANKED) {
             let value = drive.spans[at].smart[i];
@@ -64,7 +66,7 @@ mod tests {
     use super::{super::drives::made_up, *};
 
     fn look(drive: usize) -> Look {
-        Look { drive, hour: 5.0, at: SINCE_H, left: 1e6, failed: false, weight: 1.0 }
+        Look { drive, hour: 5.0, at: SINCE_H, left: 1e6, failed: false, weight: 1.0, drawn: true }
     }
 
     #[test]
@@ -81,16 +83,16 @@ mod tests {
         assert!((rank(1, 150.0) - 1.0 / 300.0).abs() < 1e-6, "above its 0, below all others");
         assert_eq!(ranks.row(&drives[0], 5.0)[1], 0.5, "all others are the same");
         drives[0].spans[0].smart[0] = f32::NAN;
-        assert!(ranks.row(&drives[0], 5.0)[0].is_nan());
+        assert_eq!(ranks.row(&drives[0], 5.0)[0], UNKNOWN);
     }
 
     #[test]
     fn of_a_few_drives_and_of_new_models_there_are_no_ranks() {
         let drives: Vec<Drive> = (0..199).map(|_| made_up(&[(0.0, 1.0)], 10.0, false)).collect();
         let ranks = Ranks::of(&(0..199).map(look).collect::<Vec<_>>(), &drives);
-        assert!(ranks.row(&drives[0], 5.0).iter().all(|rank| rank.is_nan()));
+        assert!(ranks.row(&drives[0], 5.0).iter().all(|rank| *rank == UNKNOWN));
         let new = Drive { model: 9, ..drives[0].clone() };
-        assert!(ranks.row(&new, 5.0).iter().all(|rank| rank.is_nan()));
+        assert!(ranks.row(&new, 5.0).iter().all(|rank| *rank == UNKNOWN));
         assert_eq!(names().count(), RANKED.len());
     }
 }

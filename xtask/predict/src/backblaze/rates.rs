@@ -35,11 +35,11 @@ struct Count {
 }
 
 impl Rates {
-    /// Of looks whose outcome is known; those of irregular days are left out.
+    /// Of looks whose outcome is known; those that are there for a failure's sake are left out.
     pub(super) fn of(looks: &[Look], drives: &[Drive]) -> Self {
         let mut rates = Self { all: Table::default(), without: Vec::new() };
         rates.without.resize_with(PARTS, Table::default);
-        for look in looks.iter().filter(|look| look.is_regular() && look.at >= SINCE_H) {
+        for look in looks.iter().filter(|look| look.drawn && look.at >= SINCE_H) {
             let Some(failed) = look.outcome() else { continue };
             let drive = &drives[look.drive];
             rates.all.add(drive, failed);
@@ -94,7 +94,7 @@ mod tests {
     fn look(drive: usize, failed: bool) -> Look {
         let left = if failed { 1.0 } else { 1e6 };
         // The first regular day after the rates begin.
-        Look { drive, hour: 0.0, at: SINCE_H, left, failed, weight: 1.0 }
+        Look { drive, hour: 0.0, at: SINCE_H, left, failed, weight: 1.0, drawn: true }
     }
 
     fn fleet() -> Vec<Drive> {
