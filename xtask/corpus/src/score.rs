@@ -276,7 +276,7 @@ impl Score {
         let others = |j: &&Judged| j.kind.class() != Class::Foreseeable && j.as_meant;
         let early = |all: &[&Judged]| share(all, Judged::false_shift);
         vec![
-            self.line(case, "recall_with_lead", "share", |all| warned_in_time(all), foreseeable),
+            self.line(case, "recall_with_lead", "share", warned_in_time, foreseeable),
             self.line(case, "recall_with_lead_of_2_s", "share", |all| warned(all, 2.0), foreseeable),
             self.line(case, "recall", "share", |all| warned(all, 0.0), foreseeable),
             self.line(
@@ -304,13 +304,7 @@ impl Score {
         kinds
             .map(|kind| {
                 let metric = format!("recall_with_lead[{}]", spec::name(kind));
-                self.line(
-                    case,
-                    &metric,
-                    "share",
-                    |all| warned_in_time(all),
-                    move |j| j.kind == kind && j.as_meant,
-                )
+                self.line(case, &metric, "share", warned_in_time, move |j| j.kind == kind && j.as_meant)
             })
             .collect()
     }
