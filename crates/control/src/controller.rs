@@ -18,9 +18,9 @@ use forefend_predict::Predictor;
 
 use crate::{
     OperatorCommand, OperatorRefusal, Snapshot, Topology,
-    entries::{concerns, decisions_by_service, note_lead_times, remember_where},
+    entries::{ByService, concerns, decisions_by_service, note_lead_times, remember_where},
     foresee::{Foreseen, Foresight},
-    observe::{Observer, Told},
+    observe::{self, Observer, Told},
     persisted::Persisted,
     request::{self, Asked},
     routing::{Router, Seen},
@@ -244,7 +244,8 @@ impl<P: Predictor> Controller<P> {
         }
         let traffic = self.observer.take(now, &probes, report);
         let lead_times = self.kept.lead_times.clone();
-        let told = Told { now, observations, report, lead_times: &lead_times };
+        let managed = observe::by_service(observations);
+        let told = Told { now, observations, managed: &managed, report, lead_times: &lead_times };
         let mut services = BTreeMap::new();
         for (id, spec) in &self.topology.services {
             services.insert(id.clone(), self.observer.service(spec, &told, &traffic));
@@ -277,11 +278,11 @@ impl<P: Predictor> Controller<P> {
         mut decision: Decision,
         degraded: &mut Vec<String>,
     ) -> Decision {
+        let mut effects = ByService::of(world, &decision.plan).effects;
+        let mut memories = decision.memory.by_service();
         for (id, service) in &world.services {
-            let effects =
-                decision.plan.effects.iter().filter(|e| concerns(e, id, service)).cloned().collect();
-            let plan = Plan { effects, ..Plan::default() };
-            let memory = decision.memory.of_service(id);
+            let plan = Plan { effects: effects.remove(id).unwrap_or_default(), ..Plan::default() };
+            let memory = memories.remove(id).unwrap_or_default();
             let case = Case { world, predictions, plan: &plan, memory: &memory };
             let Err(violation) = invariants::check_all(case) else { continue };
             degraded.push(format!("invariant {} broken: {}", violation.invariant, violation.detail));
@@ -304,10 +305,8 @@ impl<P: Predictor> Controller<P> {
         decision: &Decision,
         ports: &mut Ports<'_>,
     ) -> Result<(), forefend_domain::ports::PortError> {
-        let mut kept = self.kept.clone();
-        note_lead_times(&kept.memory, decision, &mut kept.lead_times);
-        kept.memory = decision.memory.clone();
-        kept.hazards = self.foresight.hazards();
+        let mut kept = self.kept.with(decision.memory.clone(), self.foresight.hazards());
+        note_lead_times(&self.kept.memory, decision, &mut kept.lead_times);
         let over: Vec<CellId> = kept
             .approved
             .iter()

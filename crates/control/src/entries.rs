@@ -1,13 +1,11 @@
 //! What goes into the ledger, and what is learned from it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use forefend_decide::Decision;
 use forefend_domain::{
-    CellId, Effect, EntryKind, LedgerSeq, Prediction, ServiceId, ServiceView, Stage, Weight, World,
+    CellId, Effect, EntryKind, Explanation, LedgerSeq, Plan, Prediction, ServiceId, ServiceView, Stage,
+    Weight, World,
 };
 
 use crate::persisted::Persisted;
@@ -26,41 +24,79 @@ pub(crate) fn concerns(effect: &Effect, id: &ServiceId, service: &ServiceView) -
     }
 }
 
+/// Effects and explanations by the service that they are of, each in the order of the plan.
+pub(crate) struct ByService {
+    pub(crate) effects: BTreeMap<ServiceId, Vec<Effect>>,
+    explanations: BTreeMap<ServiceId, Vec<Explanation>>,
+}
+
+impl ByService {
+    /// Goes through the plan once, however many services there are.
+    pub(crate) fn of(world: &World, plan: &Plan) -> Self {
+        let mut effects: BTreeMap<ServiceId, Vec<Effect>> = BTreeMap::new();
+        let mut explanations: BTreeMap<ServiceId, Vec<Explanation>> = BTreeMap::new();
+        if plan.is_empty() {
+            return Self { effects, explanations };
+        }
+        let cells = world.services.iter().flat_map(|(id, s)| s.cells.keys().map(move |cell| (cell, id)));
+        let mut owners: BTreeMap<&CellId, &ServiceId> = cells.collect();
+        for effect in &plan.effects {
+            if let Some(service) = owner(effect, &owners) {
+                effects.entry(service.clone()).or_default().push(effect.clone());
+            }
+        }
+        // Of cells that are yet to be made there is something to tell too.
+        for effect in &plan.effects {
+            if let Effect::Create { cell, .. } = effect {
+                owners.entry(&cell.id).or_insert(&cell.service);
+            }
+        }
+        for explanation in &plan.explanations {
+            if let Some(service) = owners.get(&explanation.cell) {
+                explanations.entry((*service).clone()).or_default().push(explanation.clone());
+            }
+        }
+        Self { effects, explanations }
+    }
+}
+
+fn owner<'a>(effect: &'a Effect, owners: &BTreeMap<&CellId, &'a ServiceId>) -> Option<&'a ServiceId> {
+    match effect {
+        Effect::SetWeights { service, .. } => Some(service),
+        Effect::Create { cell, .. } => Some(&cell.service),
+        Effect::Recreate { cell }
+        | Effect::Park { cell }
+        | Effect::Unpark { cell }
+        | Effect::Rewarm { cell }
+        | Effect::Retire { cell }
+        | Effect::AskApproval { cell } => owners.get(cell).copied(),
+    }
+}
+
 /// One `Decision` entry per service that has anything, with the predictions of the cells it is about.
 pub(crate) fn decisions_by_service(
     world: &World,
     predictions: &BTreeMap<CellId, Prediction>,
     decision: &Decision,
 ) -> Vec<(Option<ServiceId>, EntryKind)> {
+    let ByService { mut effects, mut explanations } = ByService::of(world, &decision.plan);
     world
         .services
         .iter()
         .filter_map(|(id, service)| {
-            let is_ours = |cell: &CellId| service.cells.contains_key(cell);
-            let effects: Vec<Effect> =
-                decision.plan.effects.iter().filter(|e| concerns(e, id, service)).cloned().collect();
-            let created: BTreeSet<&CellId> = effects
-                .iter()
-                .filter_map(|e| if let Effect::Create { cell, .. } = e { Some(&cell.id) } else { None })
-                .collect();
-            let explanations: Vec<_> = decision
-                .plan
-                .explanations
-                .iter()
-                .filter(|e| is_ours(&e.cell) || created.contains(&e.cell))
-                .cloned()
-                .collect();
+            let effects = effects.remove(id).unwrap_or_default();
+            let explanations = explanations.remove(id).unwrap_or_default();
             if effects.is_empty() && explanations.is_empty() {
                 return None;
             }
-            let about: Vec<Prediction> = predictions
-                .iter()
-                .filter(|(cell, _)| {
-                    is_ours(cell)
-                        && (decision.memory.shifts.contains_key(*cell)
-                            || explanations.iter().any(|e| e.cell == **cell))
-                })
-                .map(|(_, prediction)| prediction.clone())
+            let is_told = |cell: &CellId| {
+                decision.memory.shifts.contains_key(cell) || explanations.iter().any(|e| e.cell == *cell)
+            };
+            let about: Vec<Prediction> = service
+                .cells
+                .keys()
+                .filter(|cell| is_told(cell))
+                .filter_map(|cell| predictions.get(cell).cloned())
                 .collect();
             Some((Some(id.clone()), EntryKind::Decision { effects, explanations, predictions: about }))
         })

@@ -35,6 +35,8 @@ pub(crate) struct Observer {
 pub(crate) struct Told<'a> {
     pub(crate) now: Timestamp,
     pub(crate) observations: &'a BTreeMap<CellId, CellObservation>,
+    /// The same by service.
+    pub(crate) managed: &'a BTreeMap<&'a ServiceId, Vec<&'a CellObservation>>,
     pub(crate) report: Option<&'a DataPlaneReport>,
     pub(crate) lead_times: &'a BTreeMap<ServiceId, LeadTimeProfile>,
 }
@@ -88,7 +90,7 @@ impl Observer {
             .map(|report| report.effective.get(id).cloned().unwrap_or_else(ServiceWeights::default));
         let mut known: BTreeMap<CellId, Cell> =
             spec.cells.values().map(|c| (c.cell.id.clone(), c.cell.clone())).collect();
-        for observed in told.observations.values().filter(|o| o.cell.service == *id) {
+        for observed in told.managed.get(id).into_iter().flatten() {
             known.entry(observed.cell.id.clone()).or_insert_with(|| observed.cell.clone());
         }
         let mut cells: BTreeMap<CellId, CellView> = known
@@ -198,15 +200,23 @@ fn recent_mean(windows: &Windows, metric: &str) -> Option<f64> {
     (!newest.is_empty()).then(|| newest.iter().sum::<f64>() / newest.len() as f64)
 }
 
-/// Where every cell of the service listens that is known to listen.
+/// Cells that are ours to make, by service: gone through once, however many services there are.
+pub(crate) fn by_service(
+    observations: &BTreeMap<CellId, CellObservation>,
+) -> BTreeMap<&ServiceId, Vec<&CellObservation>> {
+    let mut all: BTreeMap<&ServiceId, Vec<&CellObservation>> = BTreeMap::new();
+    for observed in observations.values() {
+        all.entry(&observed.cell.service).or_default().push(observed);
+    }
+    all
+}
+
+/// Where every cell of the service listens that is known to listen; `managed` are those of its cells that are ours to make.
 pub(crate) fn addresses(
     spec: &ServiceSpec,
-    observations: &BTreeMap<CellId, CellObservation>,
+    managed: &[&CellObservation],
 ) -> BTreeMap<CellId, (Cell, SocketAddr)> {
     let configured = spec.cells.values().filter_map(|c| c.address.map(|a| (c.cell.clone(), a)));
-    let observed = observations
-        .values()
-        .filter(|o| o.cell.service == spec.service.id)
-        .filter_map(|o| o.address.map(|a| (o.cell.clone(), a)));
+    let observed = managed.iter().filter_map(|o| o.address.map(|a| (o.cell.clone(), a)));
     configured.chain(observed).map(|(cell, address)| (cell.id.clone(), (cell, address))).collect()
 }

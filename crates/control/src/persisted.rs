@@ -41,6 +41,20 @@ impl Default for Persisted {
 }
 
 impl Persisted {
+    /// The same with another memory of decisions and of failures; what it replaces, which is most of all, is not copied.
+    pub(crate) fn with(&self, memory: Memory, hazards: Hazards) -> Self {
+        Self {
+            format: self.format,
+            memory,
+            frozen: self.frozen,
+            approved: self.approved.clone(),
+            requested: self.requested.clone(),
+            lead_times: self.lead_times.clone(),
+            limits: self.limits.clone(),
+            hazards,
+        }
+    }
+
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
     }

@@ -7,7 +7,7 @@ use forefend_domain::{
     ports::{CellObservation, DataPlane, DataPlaneReport, Route, Routing, ServiceRouting},
 };
 
-use crate::{Topology, observe::addresses};
+use crate::{Topology, observe};
 
 /// What the routing rests on.
 pub(crate) struct Seen<'a> {
@@ -21,9 +21,9 @@ pub(crate) struct Seen<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     told: Option<Routing>,
-    /// Where cells were last seen to listen. A cell that is made again keeps its place in the routing meanwhile, so that
+    /// By service, where cells were last seen to listen. A cell that is made again keeps its place in the routing meanwhile, so that
     /// traffic of others, and its own on the way elsewhere, is not held up.
-    addresses: BTreeMap<CellId, (Cell, SocketAddr)>,
+    addresses: BTreeMap<ServiceId, BTreeMap<CellId, (Cell, SocketAddr)>>,
 }
 
 impl Router {
@@ -36,6 +36,8 @@ impl Router {
         degraded: &mut Vec<String>,
     ) {
         let Seen { topology, world, observations, report } = seen;
+        let managed = observe::by_service(observations);
+        self.addresses.retain(|id, _| topology.services.contains_key(id));
         let mut services = BTreeMap::new();
         for (id, spec) in &topology.services {
             let effective = || world.services.get(id).and_then(|s| s.effective.clone());
@@ -44,15 +46,15 @@ impl Router {
             if weights.regions().is_empty() {
                 continue;
             }
-            self.addresses.extend(addresses(spec, observations));
-            let exists = |cell: &CellId| world.services.get(id).is_some_and(|s| s.cells.contains_key(cell));
-            self.addresses.retain(|cell, (known, _)| known.service != *id || exists(cell));
-            let addresses: BTreeMap<&CellId, &(Cell, SocketAddr)> =
-                self.addresses.iter().filter(|(_, (cell, _))| cell.service == *id).collect();
+            let addresses = self.addresses.entry(id.clone()).or_default();
+            addresses
+                .extend(observe::addresses(spec, managed.get(id).map(Vec::as_slice).unwrap_or_default()));
+            let seen = world.services.get(id);
+            addresses.retain(|cell, _| seen.is_some_and(|s| s.cells.contains_key(cell)));
             let missing: Vec<String> = weights
                 .shares()
                 .into_iter()
-                .filter(|((_, cell), share)| *share > 0.0 && !addresses.contains_key(&cell))
+                .filter(|((_, cell), share)| *share > 0.0 && !addresses.contains_key(cell))
                 .map(|((_, cell), _)| cell.to_string())
                 .collect();
             if !missing.is_empty() {
@@ -67,7 +69,7 @@ impl Router {
                 continue;
             }
             let cells = addresses
-                .into_values()
+                .values()
                 .map(|(cell, address)| Route {
                     cell: cell.id.clone(),
                     region: cell.region.clone(),

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use forefend_domain::{
     CellId, CellView, Effect, EntryKind, Explanation, LifeState, Mode, Plan, Prediction, ServiceId,
@@ -26,6 +26,19 @@ impl Decision {
             why: why.into(),
         });
     }
+
+    /// Adds what was decided of a service.
+    fn take(&mut self, own: Self) {
+        let Self { plan, memory, events } = own;
+        self.plan.effects.extend(plan.effects);
+        self.plan.explanations.extend(plan.explanations);
+        self.plan.race_margin_s.extend(plan.race_margin_s);
+        self.events.extend(events);
+        self.memory.cells.extend(memory.cells);
+        self.memory.shifts.extend(memory.shifts);
+        self.memory.pre_tests.extend(memory.pre_tests);
+        self.memory.asked.extend(memory.asked);
+    }
 }
 
 /// Everything that the rules of one service look at.
@@ -33,7 +46,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) world: &'a World,
     pub(crate) service: &'a ServiceView,
     /// Only predictions that rest on fresh telemetry.
-    pub(crate) predictions: &'a BTreeMap<CellId, Prediction>,
+    pub(crate) predictions: &'a BTreeMap<CellId, &'a Prediction>,
     pub(crate) guards: Guards,
 }
 
@@ -67,34 +80,28 @@ pub fn decide(
     memory: &Memory,
     guards: Guards,
 ) -> Decision {
-    let mut decision = Decision { memory: memory.clone(), ..Decision::default() };
-    forget_the_gone(world, &mut decision.memory);
+    let mut decision = Decision::default();
     for service in world.services.values() {
-        let fresh: BTreeMap<CellId, Prediction> = service
+        // Services share no cells: each is decided on with what is remembered of its own, so that a fleet of ten times as many costs ten
+        // times as much and not a hundred.
+        let mut own = Decision { memory: memory.of_cells(service), ..Decision::default() };
+        let fresh: BTreeMap<CellId, &Prediction> = service
             .cells
             .values()
             .filter(|c| cell::telemetry_is_fresh(c, &service.service.policy, world.now))
-            .filter_map(|c| predictions.get(&c.cell.id).map(|p| (c.cell.id.clone(), p.clone())))
+            .filter_map(|c| predictions.get(&c.cell.id).map(|p| (c.cell.id.clone(), p)))
             .collect();
         let scene = Scene { world, service, predictions: &fresh, guards };
-        remember(&scene, &mut decision);
-        open_shifts(&scene, &mut decision);
-        weigh::weigh(&scene, &mut decision);
-        standby::tend(&scene, &mut decision);
+        remember(&scene, &mut own);
+        open_shifts(&scene, &mut own);
+        weigh::weigh(&scene, &mut own);
+        standby::tend(&scene, &mut own);
+        decision.take(own);
     }
     if world.frozen && guards.freeze {
         decision.plan.effects.clear();
     }
     decision
-}
-
-/// Drops what is remembered of cells and services that are no more.
-fn forget_the_gone(world: &World, memory: &mut Memory) {
-    let known: BTreeSet<&CellId> = world.services.values().flat_map(|s| s.cells.keys()).collect();
-    memory.cells.retain(|cell, _| known.contains(cell));
-    memory.shifts.retain(|cell, _| known.contains(cell));
-    memory.pre_tests.retain(|cell, _| known.contains(cell));
-    memory.asked.retain(|cell| known.contains(cell));
 }
 
 /// Carries hysteresis on: how often the trigger held, since when a cell is well, which failures are known.
@@ -103,16 +110,19 @@ fn remember(scene: &Scene<'_>, decision: &mut Decision) {
     for cell in scene.service.cells.values() {
         let id = &cell.cell.id;
         let prediction = scene.predictions.get(id);
-        let mirror_ready = standby::has_ready_mirror(scene, &decision.memory, cell);
         let mut mem = decision.memory.cells.get(id).cloned().unwrap_or_default();
         if let Some(prediction) = prediction {
-            let race = race(prediction, policy, &scene.service.lead_times, mirror_ready);
-            if let Some(margin) = race.margin_s {
+            // Most failures are beyond what the model speaks for: there is no race then, and nobody asks who could stand in.
+            let race = prediction.time_to_failure.p10.map(|_| {
+                let mirror_ready = standby::has_ready_mirror(scene, &decision.memory, cell);
+                race(prediction, policy, &scene.service.lead_times, mirror_ready)
+            });
+            if let Some(margin) = race.and_then(|race| race.margin_s) {
                 decision.plan.race_margin_s.insert(id.clone(), margin);
             }
             let hit = prediction.probability >= policy.trigger.shift_at
                 && prediction.basis != forefend_domain::Basis::Prior
-                && race.is_due();
+                && race.is_some_and(|race| race.is_due());
             mem.hits = mem.hits << 1 | u64::from(hit);
         }
         let well = prediction.is_some_and(|p| p.probability < policy.trigger.clear_below)

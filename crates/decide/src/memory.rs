@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use forefend_domain::{CellId, Evidence, LedgerSeq, ServiceId, ShiftReason, Timestamp, Weight};
+use forefend_domain::{CellId, Evidence, LedgerSeq, ServiceId, ServiceView, ShiftReason, Timestamp, Weight};
 use serde::{Deserialize, Serialize};
 
 /// What can't be seen and must be remembered from tick to tick. Stored atomically with the ledger.
@@ -18,16 +18,35 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The same with the shifts of one service only: what that service's plan is judged by.
-    #[must_use]
-    pub fn of_service(&self, service: &ServiceId) -> Self {
-        let shifts = self.shifts.iter().filter(|(_, shift)| shift.service == *service);
-        let pre_tests = self.pre_tests.iter().filter(|(_, test)| test.service == *service);
+    /// What is remembered of the cells of one service. What was begun for a cell while it belonged to another service is over.
+    pub(crate) fn of_cells(&self, service: &ServiceView) -> Self {
+        let id = &service.service.id;
+        let known = || service.cells.keys();
         Self {
-            shifts: shifts.map(|(cell, shift)| (cell.clone(), shift.clone())).collect(),
-            pre_tests: pre_tests.map(|(cell, test)| (cell.clone(), test.clone())).collect(),
-            ..Self::default()
+            cells: known().filter_map(|cell| Some((cell.clone(), self.cells.get(cell)?.clone()))).collect(),
+            shifts: known()
+                .filter_map(|cell| self.shifts.get_key_value(cell).filter(|(_, shift)| shift.service == *id))
+                .map(|(cell, shift)| (cell.clone(), shift.clone()))
+                .collect(),
+            pre_tests: known()
+                .filter_map(|cell| self.pre_tests.get_key_value(cell).filter(|(_, test)| test.service == *id))
+                .map(|(cell, test)| (cell.clone(), test.clone()))
+                .collect(),
+            asked: known().filter(|cell| self.asked.contains(*cell)).cloned().collect(),
         }
+    }
+
+    /// What the plan of each service is judged by: its shifts and pre-tests. A service that has none is not named.
+    #[must_use]
+    pub fn by_service(&self) -> BTreeMap<ServiceId, Self> {
+        let mut all: BTreeMap<ServiceId, Self> = BTreeMap::new();
+        for (cell, shift) in &self.shifts {
+            all.entry(shift.service.clone()).or_default().shifts.insert(cell.clone(), shift.clone());
+        }
+        for (cell, test) in &self.pre_tests {
+            all.entry(test.service.clone()).or_default().pre_tests.insert(cell.clone(), test.clone());
+        }
+        all
     }
 
     /// Takes back what was decided for these cells: of them it is then remembered what was remembered `before`.

@@ -23,7 +23,7 @@ pub(crate) fn candidates<'w>(
     world: &'w World,
     service: &'w ServiceView,
     from: &CellView,
-    predictions: &BTreeMap<CellId, Prediction>,
+    predictions: &BTreeMap<CellId, &Prediction>,
     in_motion: &BTreeSet<CellId>,
     carrying: &BTreeSet<CellId>,
     guards: Guards,
