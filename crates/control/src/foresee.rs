@@ -95,12 +95,12 @@ impl Foresight {
         &mut self,
         predictor: &P,
         (service, view): (&Service, &mut CellView),
-        mut windows: Windows,
+        windows: &mut Windows,
         foreseen: &mut Foreseen<'_>,
         (gate, kept): (&mut dyn DataGate, &mut Persisted),
     ) {
-        observe::complete(view, &service.policy, Some(&windows), gate);
-        let new = self.limits.learn(view, &mut windows, &mut kept.limits);
+        observe::complete(view, &service.policy, Some(windows), gate);
+        let new = self.limits.learn(view, windows, &mut kept.limits);
         foreseen.learned.extend(new.into_iter().map(|what| (service.id.clone(), what)));
         let place = Place {
             service: &service.id,
@@ -108,13 +108,13 @@ impl Foresight {
             zone: &view.cell.zone,
             failed: view.objective.is_failed() || view.life == LifeState::Failed,
         };
-        self.fleet.observe(&windows, &place);
+        self.fleet.observe(windows, &place);
         let horizon = service.policy.horizon;
         let prior = self.fleet.prior_rate_per_s(&windows.cell, &place, windows.at, horizon);
         // How unusual it is is told when its siblings have been seen too.
         let known = Known { prior_rate_per_s: Some(prior), unusual: Some(Unusual::default()) };
-        if let Some(prediction) = predictor.predict_knowing(&windows, horizon, &known) {
-            foreseen.predictions.insert(windows.cell, prediction);
+        if let Some(prediction) = predictor.predict_knowing(windows, horizon, &known) {
+            foreseen.predictions.insert(windows.cell.clone(), prediction);
         }
     }
 }

@@ -45,8 +45,9 @@ pub trait TelemetrySource {
     /// The windows of every cell of which anything was ever heard, up to `now`.
     fn windows(&mut self, now: Timestamp) -> Vec<Windows>;
     /// The same, cell by cell in the order of their names: a fleet's windows together are many times larger than what they are made from.
-    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
-        self.windows(now).into_iter().for_each(look);
+    /// What is changed of the windows is forgotten: the next cell's are made in their place.
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(&mut Windows)) {
+        self.windows(now).iter_mut().for_each(look);
     }
     /// Outcomes of active probes since the last call, oldest first.
     fn probes(&mut self) -> Vec<ProbeOutcome>;

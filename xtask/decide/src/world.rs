@@ -34,7 +34,7 @@ impl TelemetrySource for Telemetry {
         self.store.windows(now)
     }
 
-    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(&mut Windows)) {
         self.store.each_windows(now, look);
     }
 

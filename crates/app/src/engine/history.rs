@@ -118,17 +118,18 @@ pub(crate) struct Tee<'a> {
 impl TelemetrySource for Tee<'_> {
     fn windows(&mut self, now: Timestamp) -> Vec<Windows> {
         let mut all = Vec::new();
-        self.each_windows(now, &mut |windows| all.push(windows));
+        self.each_windows(now, &mut |windows| all.push(windows.clone()));
         all
     }
 
-    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(&mut Windows)) {
         let Recorded { recording, services, .. } = &mut *self.recorded;
         let mut recording =
             recording.as_mut().and_then(|recording| recording.begin(now).then_some(recording));
         self.telemetry.each_windows(now, &mut |windows| {
             if let Some(recording) = &mut recording {
-                recording.look(&windows, services.get(&windows.cell));
+                // First, for whoever looks may change them.
+                recording.look(windows, services.get(&windows.cell));
             }
             look(windows);
         });

@@ -58,7 +58,7 @@ impl TelemetrySource for Telemetry {
         self.0.borrow_mut().windows(now)
     }
 
-    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(&mut Windows)) {
         self.0.borrow_mut().each_windows(now, look);
     }
 

@@ -33,8 +33,8 @@ pub use logs::LogRecord;
 pub use shared::{Problem, Source};
 pub use target::{HostTarget, PushTarget, Target};
 
-/// Cells whose windows are made while the store is locked.
-const CELLS_AT_ONCE: usize = 32;
+/// Cells whose windows are made while the store is locked: few enough that they stay near.
+const CELLS_AT_ONCE: usize = 8;
 
 /// Tells the time to the collector's tasks: the engine's clock.
 pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -262,14 +262,16 @@ impl TelemetrySource for Collector {
         self.shared.lock().store.windows(now)
     }
 
-    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(Windows)) {
+    fn each_windows(&mut self, now: Timestamp, look: &mut dyn FnMut(&mut Windows)) {
         let mut last: Option<CellId> = None;
+        let mut places = Vec::new();
         loop {
             // Looking takes longer than making them, and meanwhile the tasks have something to record.
-            let next = self.shared.lock().store.next_windows(now, last.as_ref(), CELLS_AT_ONCE);
-            let Some(newest) = next.last() else { return };
+            let after = last.as_ref();
+            let count = self.shared.lock().store.next_windows(now, after, CELLS_AT_ONCE, &mut places);
+            let Some(newest) = places[..count].iter().flatten().next_back() else { return };
             last = Some(newest.cell.clone());
-            next.into_iter().for_each(&mut *look);
+            places[..count].iter_mut().flatten().for_each(&mut *look);
         }
     }
 

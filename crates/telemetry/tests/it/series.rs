@@ -240,18 +240,75 @@ fn cells_come_in_order_whether_all_at_once_one_by_one_or_a_few_at_a_time() {
     }
     let all = store.windows(at(1_000));
     let mut one_by_one = Vec::new();
-    store.each_windows(at(1_000), &mut |windows| one_by_one.push(windows));
+    store.each_windows(at(1_000), &mut |windows| one_by_one.push(windows.clone()));
     assert_eq!(all, one_by_one);
-    let mut few = Vec::new();
+    let (mut few, mut places) = (Vec::new(), Vec::new());
     loop {
         let last = few.last().map(|w: &forefend_domain::Windows| w.cell.clone());
-        let next = store.next_windows(at(1_000), last.as_ref(), 2);
-        if next.is_empty() {
+        let next = store.next_windows(at(1_000), last.as_ref(), 2, &mut places);
+        if next == 0 {
             break;
         }
-        assert!(next.len() <= 2);
-        few.extend(next);
+        assert!(next <= 2);
+        few.extend(places[..next].iter().flatten().cloned());
     }
     assert_eq!(all, few);
     assert_eq!(all.len(), 5);
+}
+
+proptest! {
+    #[test]
+    fn windows_made_in_the_place_of_others_are_those_made_anew(
+        told in prop::collection::vec((0u8..4, 0u8..3, 1u64..30, prop::option::weighted(0.9, 0.0..100.0f64)), 0..120),
+        now in 1u64..40,
+    ) {
+        let mut store = store(8);
+        for (cell, metric, second, value) in told {
+            let cell = CellId::new(&format!("c{cell}")).unwrap();
+            let spec = spec(&format!("m{metric}"), metric == 1);
+            store.record(&cell, &spec, at(second * 1_000), value).unwrap();
+        }
+        let anew = store.windows(at(now * 1_000));
+        let mut in_place = Vec::new();
+        store.each_windows(at(now * 1_000), &mut |windows| {
+            in_place.push(windows.clone());
+            for metric in windows.metrics.values_mut() {
+                // As the loop does with limits that it learned, and worse.
+                (metric.limit, metric.kind) = (Some(1.0), MetricKind::Exhaustible);
+                metric.samples.iter_mut().for_each(|sample| sample.value = Some(-1.0));
+            }
+        });
+        prop_assert_eq!(anew, in_place);
+    }
+
+    #[test]
+    fn a_window_shows_the_last_of_each_step_and_rates_between_them(
+        told in prop::collection::vec((1u64..60_000, prop::option::weighted(0.9, 0.0..100.0f64)), 0..80),
+        counter in any::<bool>(),
+        now in 1u64..60,
+    ) {
+        let (length, lookback) = (8, 4);
+        let mut store = store(length);
+        let mut told = told;
+        // In order, so that nothing comes too late.
+        told.sort_by_key(|(ms, _)| *ms);
+        let mut of_step = std::collections::BTreeMap::new();
+        for (ms, value) in told.into_iter().filter(|(ms, _)| *ms <= now * 1_000) {
+            store.record(&cell(), &spec("m", counter), at(ms), value).unwrap();
+            of_step.insert(ms.div_ceil(1_000), (ms, value));
+        }
+        prop_assume!(!of_step.is_empty());
+        let expected: Vec<Option<f64>> = ((now + 1).saturating_sub(length as u64)..=now)
+            .map(|step| {
+                let (ms, value) = of_step.get(&step)?;
+                if !counter {
+                    return *value;
+                }
+                let (_, before) = of_step.range(step.saturating_sub(lookback)..step).next_back()?;
+                let grown = (*value)? - before.1?;
+                (grown >= 0.0).then(|| grown / ((ms - before.0) as f64 / 1_000.0))
+            })
+            .collect();
+        prop_assert_eq!(values(&mut store, now * 1_000), expected);
+    }
 }
