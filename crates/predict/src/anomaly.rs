@@ -1,5 +1,7 @@
 //! How unlike its own past a metric is.
 
+use crate::column::median;
+
 /// Scales the median absolute deviation to the standard deviation of a normal distribution.
 const MAD_TO_SIGMA: f64 = 1.4826;
 
@@ -10,7 +12,7 @@ const NEWEST: usize = 3;
 const LEAST_PAST: usize = 12;
 
 /// Values of the past that are looked at: more of them would hardly move a median, and cost more than all else.
-const MOST_PAST: usize = 64;
+const MOST_PAST: usize = crate::column::MOST;
 
 /// The robust z-score of the median of the newest three values against median and MAD of the values before them
 /// (Iglewicz & Hoaglin 1993), or of up to 64 of those, evenly spread. `None` when fewer than 15 values were measured,
@@ -20,33 +22,37 @@ const MOST_PAST: usize = 64;
 /// less than 2% of the level, so that a metric that never moved isn't alarmed by its first tremble.
 #[must_use]
 pub fn robust_z(values: &[f64]) -> Option<f64> {
-    let split = values.len().checked_sub(NEWEST).filter(|past| *past >= LEAST_PAST)?;
-    let (past, newest) = values.split_at(split);
+    let count = values.len();
+    let newest = [values.get(count.checked_sub(3)?)?, values.get(count - 2)?, values.get(count - 1)?];
+    against(newest.map(|v| *v), count - NEWEST, |back| values[count - NEWEST - 1 - back])
+}
+
+/// The same of values newest first.
+pub(crate) fn robust_z_newest_first(values: &[f64]) -> Option<f64> {
+    let (newest, past) = values.split_first_chunk::<NEWEST>()?;
+    against(*newest, past.len(), |back| past[back])
+}
+
+/// Of the newest values against so many before them, which are asked for by how far they lie back.
+fn against(mut newest: [f64; NEWEST], past: usize, at: impl Fn(usize) -> f64) -> Option<f64> {
+    if past < LEAST_PAST {
+        return None;
+    }
     let mut spread = [0.0; MOST_PAST];
-    let every = past.len().div_ceil(MOST_PAST);
-    let mut count = 0;
-    for (place, value) in spread.iter_mut().zip(past.iter().rev().step_by(every)) {
-        *place = *value;
-        count += 1;
+    let every = past.div_ceil(MOST_PAST);
+    let count = past.div_ceil(every);
+    for (n, place) in spread[..count].iter_mut().enumerate() {
+        *place = at(n * every);
     }
     let spread = &mut spread[..count];
     let centre = median(spread);
     spread.iter_mut().for_each(|v| *v = (*v - centre).abs());
     let deviation = MAD_TO_SIGMA * median(spread);
     let floor = 0.02 * centre.abs() + f64::MIN_POSITIVE;
-    let mut newest = [newest[0], newest[1], newest[2]];
-    let z = (median(&mut newest) - centre) / deviation.max(floor);
+    newest.sort_unstable_by(f64::total_cmp);
+    let z = (newest[NEWEST / 2] - centre) / deviation.max(floor);
     // Values near the end of what a float holds differ by infinity; that is no opinion either.
     (!z.is_nan()).then(|| z.clamp(-99.0, 99.0))
-}
-
-/// Of at least one value; their order is lost.
-fn median(values: &mut [f64]) -> f64 {
-    let mid = values.len() / 2;
-    let odd = values.len() % 2 == 1;
-    let (below, high, _) = values.select_nth_unstable_by(mid, f64::total_cmp);
-    let high = *high;
-    if odd { high } else { f64::midpoint(below.iter().copied().fold(f64::NEG_INFINITY, f64::max), high) }
 }
 
 #[cfg(test)]

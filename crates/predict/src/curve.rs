@@ -71,7 +71,7 @@ impl Curve {
     ///
     /// Anything that should rise but falls (rounding) is lifted to what it was before.
     #[must_use]
-    pub fn with_probabilities(mut self, p: impl Fn(f64) -> f64) -> Self {
+    pub fn with_probabilities(mut self, mut p: impl FnMut(f64) -> f64) -> Self {
         let mut least = 0.0f64;
         for (t, hazard) in self.times_s.iter().zip(&mut self.hazard) {
             let p = p(*t).clamp(0.0, 1.0);

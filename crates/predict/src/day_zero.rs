@@ -135,7 +135,7 @@ impl Predictor for DayZero {
     }
 
     fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
-        self.foreseen(windows, horizon, &[known.prior_rate_per_s])?.pop().map(|prediction| {
+        self.foreseen(windows, horizon, &[known.prior_rate_per_s], true)?.pop().map(|prediction| {
             let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
             Known { unusual: Some(unusual), ..Known::default() }.told(prediction)
         })
@@ -143,20 +143,24 @@ impl Predictor for DayZero {
 }
 
 impl DayZero {
-    /// A prediction for each prior, without anomalies; they differ in nothing else.
+    /// A prediction for each prior, without anomalies; they differ in nothing else. If curves are `drawn`, it is that of the last: of the
+    /// others nobody asks for more than a probability.
     pub(crate) fn foreseen(
         &self,
         windows: &Windows,
         horizon: Duration,
         priors: &[Option<f64>],
+        drawn: bool,
     ) -> Option<Vec<Prediction>> {
         let measured = |m: &&MetricWindow| m.samples.iter().any(|s| s.value.is_some());
         if !windows.metrics.values().any(|m| measured(&m)) {
             return None;
         }
         let blank = Curve::new(horizon);
+        let mut values = Vec::new();
         let opinions: Vec<Opinion<'_>> = if self.forecast {
-            windows.metrics.values().filter_map(|metric| self.opinion(metric, &blank)).collect()
+            let of = |metric| self.opinion(metric, &blank, &mut values);
+            windows.metrics.values().filter_map(of).collect()
         } else {
             Vec::new()
         };
@@ -170,27 +174,27 @@ impl DayZero {
                 .or_insert_with(|| opinion.curve.clone());
         }
         let drivers = drivers(&opinions, &families, horizon);
-        let of_prior = |rate: &Option<f64>| {
+        let of_prior = |(n, rate): (usize, &Option<f64>)| {
             let rate = rate.filter(|rate| rate.is_finite() && *rate >= 0.0).unwrap_or(self.prior_rate_per_s);
-            self.prediction(windows, horizon, blank.clone().with_rate(rate), &families, &drivers)
+            let prior = blank.clone().with_rate(rate);
+            let mut curve = prior.clone();
+            families.values().for_each(|family| curve.add(family));
+            let points = if drawn && n + 1 == priors.len() { curve.points() } else { Vec::new() };
+            let said = self.prediction(windows, horizon, (&prior, &curve), &drivers);
+            Prediction { curve: points, ..said }
         };
-        Some(priors.iter().map(of_prior).collect())
+        Some(priors.iter().enumerate().map(of_prior).collect())
     }
 
     fn prediction(
         &self,
         windows: &Windows,
         horizon: Duration,
-        prior: Curve,
-        families: &BTreeMap<Family, Curve>,
+        (prior, curve): (&Curve, &Curve),
         drivers: &[Driver],
     ) -> Prediction {
         let h_s = horizon.as_secs_f64();
         let of_prior = prior.hazard_at(h_s);
-        let mut curve = prior;
-        for family in families.values() {
-            curve.add(family);
-        }
         let rests_on_passage = curve.hazard_at(h_s) > 2.0 * of_prior && !drivers.is_empty();
         let probability = curve.probability_within(horizon);
         Prediction {
@@ -206,12 +210,17 @@ impl DayZero {
             basis: if rests_on_passage { Basis::FirstPassage } else { Basis::Prior },
             drivers: drivers.to_vec(),
             outlooks: Vec::new(),
-            curve: curve.points(),
+            curve: Vec::new(),
         }
     }
 
     /// The hazard of one metric, if it has a limit whose crossing is a failure, enough fresh samples, and anything to say.
-    fn opinion<'a>(&self, metric: &'a MetricWindow, blank: &Curve) -> Option<Opinion<'a>> {
+    fn opinion<'a>(
+        &self,
+        metric: &'a MetricWindow,
+        blank: &Curve,
+        values: &mut Vec<f64>,
+    ) -> Option<Opinion<'a>> {
         let limit = metric.limit.filter(|l| l.is_finite())?;
         if metric.kind != MetricKind::Exhaustible {
             return None;
@@ -220,8 +229,17 @@ impl DayZero {
         if age > self.max_gap_steps {
             return None;
         }
-        let newest = Newest::of(metric);
-        let course = Course::new(newest.samples(), limit)?;
+        let newest;
+        let course = match Course::of_even(metric, limit, values) {
+            Some(course) if course.is_negligible(limit, blank.reach_s()) => return None,
+            even => {
+                newest = Newest::of(metric);
+                match even {
+                    Some(course) => course.with(newest.samples()),
+                    None => Course::new(newest.samples(), limit)?,
+                }
+            }
+        };
         if course.is_negligible(limit, blank.reach_s()) {
             return None;
         }
@@ -310,6 +328,9 @@ impl Parts {
             .iter()
             .map(|part| {
                 let p = first_passage::probability_within(t, part.distance, part.drift, part.variance);
+                if p == 0.0 {
+                    return 0.0;
+                }
                 let lasting = if part.distance <= 0.0 { 1.0 } else { self.still_going(part, t) };
                 part.weight * p * lasting
             })
@@ -322,7 +343,9 @@ impl Parts {
             return 1.0;
         }
         let arrival = if part.drift > 0.0 { (part.distance / part.drift).min(t) } else { t };
-        (part.seen_s / (part.seen_s + arrival)).powf(self.doubt)
+        let share = part.seen_s / (part.seen_s + arrival);
+        // The same but for rounding, and a power costs more than all else here.
+        if self.doubt == 0.5 { share.sqrt() } else { share.powf(self.doubt) }
     }
 }
 

@@ -6,6 +6,9 @@
 
 use crate::normal::{cdf, ln_cdf};
 
+/// So many standard deviations off, what is left is below 3e-18: less than the rounding of what it is added to.
+const SURE: f64 = 9.0;
+
 /// The probability that the barrier is reached within `t_s` seconds.
 ///
 /// `distance` is how far below the barrier it starts (at or above it: 1), `drift` its units per second, `variance` its
@@ -23,7 +26,15 @@ pub fn probability_within(t_s: f64, distance: f64, drift: f64, variance: f64) ->
     if sigma_root_t <= 1e-9 * distance {
         return if drift * t_s >= distance { 1.0 } else { 0.0 };
     }
-    let direct = cdf((drift * t_s - distance) / sigma_root_t);
+    let ahead = (drift * t_s - distance) / sigma_root_t;
+    if ahead >= SURE {
+        return 1.0;
+    }
+    // Both terms together are at most exp(-ahead²/2) there.
+    if ahead <= -SURE && drift * t_s >= -distance {
+        return 0.0;
+    }
+    let direct = cdf(ahead);
     let reflected =
         (2.0 * drift * distance / variance + ln_cdf(-(drift * t_s + distance) / sigma_root_t)).exp();
     (direct + reflected).clamp(0.0, 1.0)
@@ -40,6 +51,19 @@ mod tests {
         // P(max of BM up to t ≥ d) = 2 (1 − Φ(d/√t)).
         let p = probability_within(4.0, 1.0, 0.0, 1.0);
         assert!((p - 2.0 * (1.0 - cdf(0.5))).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_passed_over_is_nothing() {
+        let (variance, t) = (0.7f64, 3.0f64);
+        let sigma = (variance * t).sqrt();
+        for drift in [-2.0, -0.1, 0.0, 0.1, 2.0] {
+            let at = |z: f64| probability_within(t, drift * t + z * sigma, drift, variance);
+            let (sooner, later) = (at(8.99), at(9.01));
+            assert!(sooner - later < 1e-17, "{drift}: {sooner} and {later}");
+            let near = |z: f64| probability_within(t, drift * t - z * sigma, drift, variance);
+            assert!((near(9.01) - near(8.99)).abs() < 1e-15);
+        }
     }
 
     #[test]

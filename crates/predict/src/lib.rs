@@ -11,6 +11,7 @@
 //! Start from [`DayZero::predict`]. Learned models will join it behind [`Predictor`].
 
 mod anomaly;
+mod column;
 mod curve;
 mod day_zero;
 pub mod detect;

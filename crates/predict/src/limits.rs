@@ -57,12 +57,19 @@ impl LearnedLimits {
     pub fn well(&mut self, windows: &Windows) {
         for metric in windows.metrics.values().filter(|m| is_candidate(m)) {
             let Some(level) = level(metric) else { continue };
-            let seen = self.metrics.entry(metric.name.clone()).or_default();
+            let seen = match self.metrics.get_mut(&metric.name) {
+                Some(seen) => seen,
+                None => self.metrics.entry(metric.name.clone()).or_default(),
+            };
             seen.looks = (seen.looks + 1.0).min(USUAL_OVER);
             seen.usual += (level - seen.usual) / seen.looks;
+            if seen.failed_at.is_empty() {
+                seen.survived = 0.0;
+                continue;
+            }
             // What a cell has survived for the older half of its window is no limit. The newer half may be its last.
             seen.survived = seen.survived.max(survived(metric).unwrap_or(0.0));
-            if seen.failed_at.is_empty() || seen.survived > seen.highest_failure() * REFUTED {
+            if seen.survived > seen.highest_failure() * REFUTED {
                 seen.failed_at.clear();
                 seen.survived = 0.0;
             }

@@ -198,8 +198,10 @@ impl Class {
             self.now.iter_mut().for_each(Vec::clear);
             self.siblings.clear();
         }
+        // Both are in order.
+        let mut names = self.names.iter();
         let all_known = windows.metrics.len() <= self.names.len()
-            && windows.metrics.keys().all(|name| self.names.binary_search(name).is_ok());
+            && windows.metrics.keys().all(|name| names.any(|known| known == name));
         if all_known || self.names.len() >= MOST_METRICS {
             return;
         }
@@ -278,8 +280,11 @@ impl Habits {
             self.widen(class, windows);
         }
         let since = std::mem::replace(&mut self.at, windows.at);
+        // Both are in order.
+        let mut windows_left = windows.metrics.iter().peekable();
         for (n, (name, habit)) in class.names.iter().zip(&mut self.metrics).enumerate() {
-            let Some(metric) = windows.metrics.get(name) else {
+            while windows_left.next_if(|(other, _)| *other < name).is_some() {}
+            let Some((_, metric)) = windows_left.next_if(|(other, _)| *other == name) else {
                 habit.miss();
                 continue;
             };

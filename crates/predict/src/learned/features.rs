@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use forefend_domain::{Family, MetricName, MetricWindow, Prediction, Windows};
 
-use crate::{DayZero, anomaly::robust_z};
+use super::told::{Past, Told};
+use crate::DayZero;
 
 /// What is measured of one metric; the extremes over the metrics of a family become features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,28 +29,6 @@ enum Measure {
     Acceleration,
     /// Logarithm of the newest scatter over the scatter before.
     Roughness,
-}
-
-/// How many of the newest steps a line is laid through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Past {
-    Steps8,
-    Steps16,
-    Steps32,
-    Whole,
-}
-
-impl Past {
-    const ALL: [Self; 4] = [Self::Steps8, Self::Steps16, Self::Steps32, Self::Whole];
-
-    fn steps(self) -> usize {
-        match self {
-            Self::Steps8 => 8,
-            Self::Steps16 => 16,
-            Self::Steps32 => 32,
-            Self::Whole => usize::MAX,
-        }
-    }
 }
 
 /// Each measure, whether its largest or also its smallest value over a family counts, and its name.
@@ -82,16 +61,10 @@ pub(super) const FAMILIES: [(Family, &str); 7] = [
 ];
 
 /// Values that are far out say no more than these.
-const FAR: f64 = 30.0;
+pub(super) const FAR: f64 = 30.0;
 
-/// The fewest values from which anything is measured.
-const LEAST: usize = 8;
-
-/// The newest values that make a level.
-const LEVEL: usize = 3;
-
-/// Values that are too new to be a height that was reached before.
-const RECENT: usize = 6;
+/// About as many features as there are.
+const ROW: usize = (FAMILIES.len() + 1) * 2 * MEASURES.len();
 
 /// The names of what [`features`] gives, in its order.
 #[must_use]
@@ -135,17 +108,24 @@ pub struct Row {
     pub from: Vec<Option<MetricName>>,
 }
 
-impl Row {
-    fn push(&mut self, value: Option<(f64, &MetricName)>) {
+/// The same while the windows are at hand.
+#[derive(Debug, Default)]
+pub(super) struct Seen<'a> {
+    pub(super) values: Vec<f32>,
+    pub(super) from: Vec<Option<&'a MetricName>>,
+}
+
+impl<'a> Seen<'a> {
+    fn push(&mut self, value: Option<(f64, &'a MetricName)>) {
         self.values.push(value.map_or(f32::NAN, |(value, _)| value as f32));
-        self.from.push(value.map(|(_, metric)| metric.clone()));
+        self.from.push(value.map(|(_, metric)| metric));
     }
 }
 
 /// The features of one cell. `None` when nothing at all was measured.
 #[must_use]
 pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
-    let first_day = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+    let first_day = DayZero::default().foreseen(windows, horizon, &[None], false)?.pop()?;
     Some(features_beside(windows, horizon, &first_day))
 }
 
@@ -162,9 +142,19 @@ type Measured = [f64; MEASURES.len()];
 /// The same where the prediction of the first day is there already: it is a feature too, so that what it knows need not be learned
 /// again.
 pub(super) fn features_beside(windows: &Windows, horizon: Duration, first_day: &Prediction) -> Row {
+    let Seen { values, from } = seen_beside(windows, horizon, first_day);
+    Row { values, from: from.into_iter().map(Option::<&MetricName>::cloned).collect() }
+}
+
+/// The same without copies of names, which cost as much as the rest of it.
+pub(super) fn seen_beside<'a>(
+    windows: &'a Windows,
+    horizon: Duration,
+    first_day: &'a Prediction,
+) -> Seen<'a> {
     let step_s = windows.step.as_secs_f64().max(1e-3);
     let horizon_steps = horizon.as_secs_f64() / step_s;
-    let mut row = Row::default();
+    let mut row = Seen { values: Vec::with_capacity(ROW), from: Vec::with_capacity(ROW) };
     let mut values = Vec::new();
     let mut families: [Extremes<'_>; FAMILIES.len()] = [const { Extremes::NONE }; FAMILIES.len()];
     let mut nearest: Option<(f64, &MetricName, Measured)> = None;
@@ -191,7 +181,7 @@ pub(super) fn features_beside(windows: &Windows, horizon: Duration, first_day: &
     }
     let p = first_day.probability.get().clamp(1e-9, 1.0 - 1e-9);
     row.values.push((p / (1.0 - p)).ln() as f32);
-    row.from.push(first_day.drivers.first().map(|driver| driver.metric.clone()));
+    row.from.push(first_day.drivers.first().map(|driver| &driver.metric));
     row
 }
 
@@ -241,7 +231,7 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
             (line(past).slope * horizon_steps / left).clamp(-FAR, FAR)
         }),
         Measure::Climb(past) => line(past).t(),
-        Measure::Unlikeness => robust_z(values).map_or(f64::NAN, |z| z.clamp(-FAR, FAR)),
+        Measure::Unlikeness => told.unlikeness.map_or(f64::NAN, |z| z.clamp(-FAR, FAR)),
         Measure::Change => ratio(told.mean_newest, told.mean_past),
         Measure::Record => share(level - told.highest_earlier),
         Measure::Fall => share(told.largest_fall),
@@ -253,99 +243,6 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
     })
 }
 
-/// What one walk back from the newest value tells of a metric.
-struct Told {
-    /// The mean of the newest three values.
-    level: f64,
-    /// Of the newest eight values, and of those before.
-    mean_newest: f64,
-    mean_past: f64,
-    /// The mean absolute step from value to value, among the newest and among those before.
-    scatter_newest: f64,
-    scatter_past: f64,
-    /// The highest value but for the newest six.
-    highest_earlier: f64,
-    /// The largest fall from a value to a later one.
-    largest_fall: f64,
-    /// From the lowest to the highest value, or the mean if that is more.
-    spread: f64,
-    /// In the order of [`Past::ALL`].
-    lines: [Line; 4],
-}
-
-impl Told {
-    /// `values` is left holding those of the metric, oldest first. `None` where there are too few.
-    fn of(metric: &MetricWindow, values: &mut Vec<f64>) -> Option<Self> {
-        values.clear();
-        let mut told = Self {
-            level: 0.0,
-            mean_newest: f64::NAN,
-            mean_past: f64::NAN,
-            scatter_newest: f64::NAN,
-            scatter_past: f64::NAN,
-            highest_earlier: f64::NAN,
-            largest_fall: 0.0,
-            spread: 0.0,
-            lines: [Line::NONE; 4],
-        };
-        let mut sums = Sums::default();
-        let mut pasts = [None; 4];
-        let (mut lowest, mut highest, mut newest) = (f64::INFINITY, f64::NEG_INFINITY, f64::NAN);
-        // Of values and of absolute steps: those so far, and those when the newest were through.
-        let (mut sum, mut sum_newest, mut steps, mut steps_newest) = (0.0, 0.0, 0.0, 0.0);
-        for (back, sample) in metric.samples.iter().rev().enumerate() {
-            for (past, sums_then) in Past::ALL.into_iter().zip(&mut pasts) {
-                if back == past.steps() {
-                    *sums_then = Some(sums);
-                }
-            }
-            let Some(value) = sample.value.filter(|v| v.is_finite()) else { continue };
-            let known = values.len();
-            if known == 0 {
-                newest = value;
-            }
-            sums.add(-(back as f64), value - newest);
-            if known == LEAST {
-                (sum_newest, steps_newest) = (sum, steps);
-                // The step from the past to the newest belongs to neither.
-                steps = 0.0;
-            } else if let Some(later) = values.last() {
-                steps += (later - value).abs();
-            }
-            sum += value;
-            lowest = lowest.min(value);
-            highest = highest.max(value);
-            told.largest_fall = told.largest_fall.max(value - lowest);
-            if known >= RECENT {
-                // `max` passes over NaN.
-                told.highest_earlier = told.highest_earlier.max(value);
-            }
-            values.push(value);
-        }
-        let count = values.len();
-        if count < LEAST {
-            return None;
-        }
-        if count == LEAST {
-            (sum_newest, steps_newest) = (sum, steps);
-        }
-        told.mean_newest = sum_newest / LEAST as f64;
-        told.scatter_newest = steps_newest / (LEAST - 1) as f64;
-        let past = count - LEAST;
-        if past > 0 {
-            told.mean_past = (sum - sum_newest) / past as f64;
-        }
-        if past > 1 {
-            told.scatter_past = steps / (past - 1) as f64;
-        }
-        told.level = values[..LEVEL].iter().sum::<f64>() / LEVEL as f64;
-        told.spread = (highest - lowest).max((sum / count as f64).abs());
-        told.lines = pasts.map(|past| past.unwrap_or(sums).line(newest));
-        values.reverse();
-        Some(told)
-    }
-}
-
 /// The logarithm of how much larger `now` is than `before`; NaN where there is nothing to compare, 0 where both are nothing.
 fn ratio(now: f64, before: f64) -> f64 {
     if now.is_nan() || before.is_nan() {
@@ -353,62 +250,6 @@ fn ratio(now: f64, before: f64) -> f64 {
     }
     let scale = (now.abs().max(before.abs()) * 1e-2).max(1e-12);
     ((now.abs() + scale) / (before.abs() + scale)).ln()
-}
-
-/// Sums of points that count from the newest, so that little cancels.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    n: f64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    xy: f64,
-    yy: f64,
-}
-
-impl Sums {
-    fn add(&mut self, x: f64, y: f64) {
-        self.n += 1.0;
-        self.x += x;
-        self.y += y;
-        self.xx += x * x;
-        self.xy += x * y;
-        self.yy += y * y;
-    }
-
-    /// The line by least squares, of values around `level`.
-    fn line(&self, level: f64) -> Line {
-        if self.n < 3.0 {
-            return Line::NONE;
-        }
-        let n = self.n;
-        let sxx = self.xx - self.x * self.x / n;
-        let sxy = self.xy - self.x * self.y / n;
-        let syy = self.yy - self.y * self.y / n;
-        let slope = if sxx > 0.0 { sxy / sxx } else { 0.0 };
-        let rest = (syy - slope * sxy).max(0.0);
-        let variance = rest / (n - 2.0).max(1.0) / sxx.max(1e-12);
-        // What is finer than a millionth of the level is rounding.
-        let floor = ((level + self.y / n).abs() * 1e-6 / n).max(1e-15);
-        Line { slope, standard_error: variance.sqrt().max(floor) }
-    }
-}
-
-/// A straight line through points.
-#[derive(Debug, Clone, Copy)]
-struct Line {
-    slope: f64,
-    standard_error: f64,
-}
-
-impl Line {
-    /// Of too few points.
-    const NONE: Self = Self { slope: f64::NAN, standard_error: 1.0 };
-
-    /// NaN where there were too few points.
-    fn t(&self) -> f64 {
-        (self.slope / self.standard_error).clamp(-FAR, FAR)
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod past;
 mod predictor;
 mod remembering;
 mod stacked;
+mod told;
 mod trees;
 
 pub use calibration::Calibration;

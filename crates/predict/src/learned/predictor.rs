@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Hazard,
-    features::{Row, features, features_beside},
+    features::{Seen, seen_beside},
 };
 use crate::{Curve, DayZero, Known, Predictor, Unusual};
 
@@ -33,7 +33,7 @@ impl Predictor for Learned {
 
     fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
         // How many failures are to be expected was learned too: no other prior is put in its place.
-        let first_day = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+        let first_day = DayZero::default().foreseen(windows, horizon, &[None], false)?.pop()?;
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
         let known = Known { unusual: Some(unusual), ..Known::default() };
         self.beside(windows, horizon, &first_day).map(|prediction| known.told(prediction))
@@ -51,10 +51,12 @@ impl Learned {
     ) -> Option<Prediction> {
         // Features look as far ahead as they did in training, whatever is asked for.
         let own = self.hazard.reach();
+        let of_own;
         let row = if own == horizon {
-            features_beside(windows, horizon, first_day)
+            seen_beside(windows, horizon, first_day)
         } else {
-            features(windows, own)?
+            of_own = DayZero::default().foreseen(windows, own, &[None], false)?.pop()?;
+            seen_beside(windows, own, &of_own)
         };
         let cumulative = self.hazard.cumulative(&row.values);
         let curve = Curve::new(horizon).with_probabilities(|t| self.hazard.within(&cumulative, t));
@@ -65,18 +67,22 @@ impl Learned {
             Vec::new()
         };
         Some(Prediction {
+            cell: first_day.cell.clone(),
+            at: first_day.at,
+            horizon: first_day.horizon,
             probability,
             time_to_failure: curve.time_to_failure(),
             health: HealthScore::from_failure(probability),
+            anomaly: first_day.anomaly,
+            anomalies: first_day.anomalies.clone(),
             basis: Basis::Calibrated,
             drivers,
             curve: curve.points(),
-            ..first_day.clone()
         })
     }
 
     /// The metrics behind a prediction, largest share first; the shares add up to 1.
-    fn explained(&self, row: &Row, windows: &Windows, first_day: &Prediction) -> Vec<Driver> {
+    fn explained(&self, row: &Seen<'_>, windows: &Windows, first_day: &Prediction) -> Vec<Driver> {
         let mut parts: BTreeMap<&MetricName, f64> = BTreeMap::new();
         let sources: BTreeMap<&str, &MetricName> = self
             .hazard
@@ -84,7 +90,7 @@ impl Learned {
             .iter()
             .map(String::as_str)
             .zip(&row.from)
-            .filter_map(|(feature, metric)| Some((feature, metric.as_ref()?)))
+            .filter_map(|(feature, metric)| Some((feature, (*metric)?)))
             .collect();
         for (feature, part) in self.hazard.drivers(&row.values) {
             if let Some(metric) = sources.get(feature).filter(|_| part > 0.0) {

@@ -29,7 +29,7 @@ impl Predictor for Stacked {
     fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
         // The prior of the cell counts once: in the model of the first day. What was learned has its own.
         let mut first_days =
-            DayZero::default().foreseen(windows, horizon, &[None, known.prior_rate_per_s])?.into_iter();
+            DayZero::default().foreseen(windows, horizon, &[None, known.prior_rate_per_s], true)?.into_iter();
         let (of_any, of_this) = (first_days.next()?, first_days.next()?);
         let learned = self.learned.beside(windows, horizon, &of_any)?;
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
@@ -53,13 +53,11 @@ impl Stacked {
         levels: Option<&Levels>,
     ) -> Prediction {
         let share = if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) };
+        let (mut of_learned, mut of_first_day) = (learned.curve.as_slice(), first_day.curve.as_slice());
         let curve = Curve::new(horizon).with_probabilities(|t| {
-            // Both curves stand on the grid of this horizon.
-            let at = |of: &Prediction| {
-                let i = of.curve.partition_point(|(time, _)| *time < t);
-                log_odds(of.curve.get(i).or(of.curve.last()).map_or(0.0, |(_, p)| *p))
-            };
-            let pooled = share * at(&learned) + (1.0 - share) * at(first_day);
+            // Both curves stand on the grid of this horizon, which is asked for in its order.
+            let (learned, first_day) = (at(&mut of_learned, t), at(&mut of_first_day, t));
+            let pooled = share * log_odds(learned) + (1.0 - share) * log_odds(first_day);
             1.0 / (1.0 + (-pooled).exp())
         });
         let probability = curve.probability_within(horizon);
@@ -89,6 +87,17 @@ impl Stacked {
             ..learned
         }
     }
+}
+
+/// The probability of a curve at the first of its times that is not before `t`, or at its last; what lies before is left behind.
+fn at(curve: &mut &[(f64, f64)], t: f64) -> f64 {
+    while let [(time, _), rest @ ..] = *curve
+        && *time < t
+        && !rest.is_empty()
+    {
+        *curve = rest;
+    }
+    curve.first().map_or(0.0, |(_, p)| *p)
 }
 
 fn log_odds(p: f64) -> f64 {

@@ -118,9 +118,17 @@ impl Tree {
     }
 
     /// Adds the value for each number `0, 1, …` of the last feature to its place in `sums`; the rest of the row is the same.
-    fn add_for_each(&self, features: &[f32], last: u32, sums: &mut [f64]) {
+    /// `ways` is a place to work in.
+    fn add_for_each(
+        &self,
+        features: &[f32],
+        last: u32,
+        sums: &mut [f64],
+        ways: &mut Vec<(usize, usize, usize)>,
+    ) {
         // Ways that part where a node asks for the last feature, each with the numbers that go there.
-        let mut ways = vec![(0usize, 0usize, sums.len())];
+        ways.clear();
+        ways.push((0, 0, sums.len()));
         while let Some((mut at, mut from, to)) = ways.pop() {
             loop {
                 let node = &self.nodes[at];
@@ -198,8 +206,9 @@ impl Trees {
     pub fn scores_by_last(&self, features: &[f32], count: usize) -> Vec<f64> {
         let mut sums = vec![self.base(); count];
         let last = self.feature_count.saturating_sub(1);
+        let mut ways = Vec::new();
         for tree in &self.trees {
-            tree.add_for_each(features, last, &mut sums);
+            tree.add_for_each(features, last, &mut sums, &mut ways);
         }
         sums
     }

@@ -14,6 +14,9 @@ mod teeth;
 #[cfg(test)]
 mod tests;
 
+use forefend_domain::MetricWindow;
+
+use crate::column;
 use sums::{Sums, Walked};
 pub(crate) use teeth::Teeth;
 
@@ -95,6 +98,21 @@ impl<'a> Course<'a> {
             }
         });
         Some(Self { samples, floor, suffixes, longest })
+    }
+
+    /// The same of a metric that has no gaps, without its samples: enough to tell whether it is negligible. `None` where it has gaps, or fewer
+    /// than 8 samples.
+    pub(crate) fn of_even(metric: &MetricWindow, scale: f64, values: &mut Vec<f64>) -> Option<Self> {
+        let step_s = column::of(metric, LONGEST, values).filter(|_| values.len() >= SUFFIXES[0])?;
+        let floor = (scale.abs() * 1e-4).max(f64::MIN_POSITIVE);
+        let mut suffixes = [None; SUFFIXES.len()];
+        let longest = sums::walk_even(values, step_s, &SUFFIXES, &mut suffixes);
+        Some(Self { samples: &[], floor, suffixes, longest })
+    }
+
+    /// With the samples that it was made of.
+    pub(crate) fn with(self, samples: &'a [(f64, f64)]) -> Self {
+        Self { samples, ..self }
     }
 
     /// Whether the probability that the limit is reached within `reach_s` is below [`NEGLIGIBLE`]: no trend weighs anything, and

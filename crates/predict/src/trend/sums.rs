@@ -1,6 +1,7 @@
 //! Sums over the newest samples of a metric, that all suffixes share.
 
 use super::{Fit, Noise};
+use crate::column::{Part, over_pairs};
 
 /// Distances, in samples, over which differences tell a walk from white noise.
 const LAGS: [usize; 2] = [1, 4];
@@ -28,6 +29,24 @@ impl Differences {
         self.moved_squared += dy * dy;
         self.moved_by_time += dt * dy;
         self.upward_squared += 2.0 * up * up;
+    }
+
+    /// Those between values `from..to`, newest first, a step apart, and the one `lag` steps later.
+    fn add_even(&mut self, values: &[f64], lag: usize, (from, to): (usize, usize), step_s: f64) {
+        if from >= to {
+            return;
+        }
+        let (count, dt) = ((to - from) as f64, lag as f64 * step_s);
+        self.count += count;
+        self.time += count * dt;
+        self.time_squared += count * (dt * dt);
+        self.moved_squared += over_pairs(values, lag, (from, to), |old, new| (new - old) * (new - old));
+        self.moved_by_time += dt * over_pairs(values, lag, (from, to), |old, new| new - old);
+        self.upward_squared += 2.0
+            * over_pairs(values, lag, (from, to), |old, new| {
+                let up = if new > old { new - old } else { 0.0 };
+                up * up
+            });
     }
 
     /// Mean square around a line of this slope. What cancels to below zero is zero.
@@ -79,6 +98,48 @@ pub(super) fn walk(samples: &[(f64, f64)], mut show: impl FnMut(usize, Sums)) ->
         }
         walked.highest = if sample.1 > walked.highest { sample.1 } else { walked.highest };
         show(n - at, walked.sums);
+    }
+    walked
+}
+
+/// The same of values newest first, a step apart: the sums over each suffix of these lengths, as far as there are so many. What is
+/// summed of times alone follows from their number.
+pub(super) fn walk_even(
+    values: &[f64],
+    step_s: f64,
+    lengths: &[usize],
+    suffixes: &mut [Option<Sums>],
+) -> Walked {
+    let mut part = Part::default();
+    let mut differences = [Differences::default(); 2];
+    let (mut from, mut walked) = (0, Walked { sums: Sums::default(), highest: f64::NEG_INFINITY });
+    let whole = values.len();
+    let suffixes = suffixes.iter_mut().map(Some).chain(std::iter::once(None));
+    for (length, suffix) in lengths.iter().copied().chain([whole]).zip(suffixes) {
+        if length > whole {
+            continue;
+        }
+        part = part.plus(Part::of(values, from, length));
+        for (differences, lag) in differences.iter_mut().zip(LAGS) {
+            differences.add_even(values, lag, (from.max(lag), length), step_s);
+        }
+        let n = length as f64;
+        let sums = Sums {
+            count: length,
+            t: -step_s * (n * (n - 1.0) / 2.0),
+            y: part.y,
+            tt: step_s * step_s * ((n - 1.0) * n * (2.0 * n - 1.0) / 6.0),
+            ty: -step_s * part.xy,
+            differences,
+        };
+        walked.sums = sums;
+        if let Some(suffix) = suffix {
+            *suffix = Some(sums);
+        }
+        from = length;
+    }
+    for value in values {
+        walked.highest = if *value > walked.highest { *value } else { walked.highest };
     }
     walked
 }

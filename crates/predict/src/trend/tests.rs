@@ -225,3 +225,51 @@ fn the_least_t2_is_where_a_trend_begins_to_weigh() {
         assert!(weight(t2) < LEAST_WEIGHT && weight(t2 + 0.002) > LEAST_WEIGHT, "{length}: {}", weight(t2));
     }
 }
+
+fn window(values: &[f64], step_ms: u64) -> forefend_domain::MetricWindow {
+    let at = |n: usize| forefend_domain::Timestamp::from_unix_ms(1_000_000 + step_ms * n as u64);
+    let sample = |(n, value): (usize, &f64)| forefend_domain::Sample { at: at(n), value: Some(*value) };
+    forefend_domain::MetricWindow {
+        name: forefend_domain::MetricName::new("m"),
+        family: forefend_domain::Family::Custom,
+        kind: forefend_domain::MetricKind::Exhaustible,
+        unit: String::new(),
+        limit: Some(100.0),
+        samples: values.iter().enumerate().map(sample).collect(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn stretch_by_stretch_or_sample_by_sample_the_same_is_believed(
+        noise in prop::collection::vec(-1.0..1.0f64, 2..140),
+        scale in 0.1..10.0f64,
+        slope in -1.0..1.0f64,
+        since in 0usize..140,
+        step_ms in prop::sample::select(vec![250u64, 500, 1_000, 10_000, 123]),
+    ) {
+        let climb = |n: usize| slope * n.saturating_sub(since) as f64;
+        let values: Vec<f64> = noise.iter().enumerate().map(|(n, v)| 30.0 + scale * v + climb(n)).collect();
+        let step_s = step_ms as f64 / 1_000.0;
+        let samples: Vec<(f64, f64)> = values.iter().enumerate().map(|(n, v)| (n as f64 * step_s, *v)).collect();
+        let newest = &samples[samples.len().saturating_sub(LONGEST)..];
+        let mut place = Vec::new();
+        let even = Course::of_even(&window(&values, step_ms), 100.0, &mut place).map(|even| even.with(newest));
+        let plain = Course::new(&samples, 100.0);
+        prop_assert_eq!(even.is_some(), plain.is_some());
+        let (Some(even), Some(plain)) = (even, plain) else { return Ok(()) };
+        for reach_s in [10.0, 1e3, 1e5] {
+            prop_assert_eq!(even.is_negligible(100.0, reach_s), plain.is_negligible(100.0, reach_s));
+        }
+        let (even, plain) = (even.mixture(), plain.mixture());
+        let alike = |a: f64, b: f64| (a - b).abs() <= 1e-8 * a.abs().max(b.abs()).max(1e-9);
+        prop_assert!(alike(even.level, plain.level) && alike(even.variance, plain.variance));
+        prop_assert_eq!(even.trends.len(), plain.trends.len());
+        for (a, b) in even.trends.iter().zip(&plain.trends) {
+            let same = alike(a.drift, b.drift) && alike(a.standard_error, b.standard_error)
+                && alike(a.seconds, b.seconds) && alike(a.weight, b.weight)
+                && alike(a.level, b.level) && alike(a.variance, b.variance);
+            prop_assert!(same, "{a:?} and {b:?}");
+        }
+    }
+}
