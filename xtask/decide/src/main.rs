@@ -1,7 +1,7 @@
 //! `bench decide`: what a tick of the real loop costs with ten thousand cells, and with a hundred thousand.
 //!
-//! Telemetry lies in the real store of series; the real controller makes windows, predicts with the model of the first day and a
-//! boosted model beside it, decides, and writes its memory to a store in memory. Cells are made up. docs/benchmarks.md holds the figures.
+//! Telemetry lies in the real store of series; the real controller makes windows, predicts with the model of the first day, a
+//! boosted model beside it and a memory above both for suspects, decides, and writes its memory to a store in memory. Cells are made up. docs/benchmarks.md holds the figures.
 
 mod fleet;
 mod measure;
@@ -175,6 +175,8 @@ fn of_case(case: &'static str, rounds: &[Round]) -> Result<Vec<Line>> {
     let share = |of: &dyn Fn(&Round) -> f64| -> Vec<f64> {
         rounds.iter().map(|round| of(round) / fleet::TICK.as_secs_f64()).collect()
     };
+    let asked: Vec<f64> = rounds.iter().map(|round| round.lstm_share).collect();
+    let each: Vec<f64> = rounds.iter().map(|round| round.lstm_us).collect();
     let memory: Vec<f64> = rounds.iter().map(|round| round.kib_per_cell).collect();
     for (what, of) in [
         ("windows", share(&|r| r.windows_s)),
@@ -188,5 +190,7 @@ fn of_case(case: &'static str, rounds: &[Round]) -> Result<Vec<Line>> {
         Line::of(case, "core_share_predict_decide", "cores", &share(&|r| r.tick_s))?,
         Line::of(case, "core_share_with_ingest", "cores", &share(&|r| r.tick_s + r.ingest_s))?,
         Line::of(case, "kib_per_cell", "KiB", &memory)?,
+        Line::of(case, "lstm_share", "cells", &asked)?,
+        Line::of(case, "lstm_us_per_suspect", "us", &each)?,
     ])
 }

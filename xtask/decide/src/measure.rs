@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use forefend_control::{Controller, Ports};
-use forefend_predict::{Predictor, learned::Stacked};
+use forefend_predict::{
+    Predictor,
+    learned::{Lately, Remembering, hazards_after},
+};
 use forefend_store::MemoryStore;
 use forefend_telemetry::{
     MetricSpec, SeriesStore, StoreOptions,
@@ -40,6 +43,10 @@ pub(crate) struct Round {
     pub(crate) windows_s: f64,
     /// Of a tick, what predicting takes when it is done alone.
     pub(crate) predict_s: f64,
+    /// The share of cells about which the memory is asked.
+    pub(crate) lstm_share: f64,
+    /// CPU microseconds that one of them takes beside what all take.
+    pub(crate) lstm_us: f64,
     /// Resident memory at its highest, less that of the process before there was a fleet.
     pub(crate) kib_per_cell: f64,
 }
@@ -86,6 +93,14 @@ pub(crate) fn serve(cells: usize) -> Result<()> {
     Ok(())
 }
 
+/// What parts of a tick take when they are done alone.
+struct Parts {
+    windows_s: f64,
+    predict_s: f64,
+    lstm_share: f64,
+    lstm_us: f64,
+}
+
 struct Fleet {
     specs: Vec<MetricSpec>,
     totals: Vec<Vec<f64>>,
@@ -93,12 +108,12 @@ struct Fleet {
     telemetry: Telemetry,
     plane: Plane,
     store: MemoryStore,
-    controller: Controller<Stacked>,
-    predictor: Stacked,
+    controller: Controller<Remembering>,
+    predictor: Remembering,
 }
 
 impl Fleet {
-    fn new(cells: usize, predictor: Stacked) -> Result<Self> {
+    fn new(cells: usize, predictor: Remembering) -> Result<Self> {
         let options =
             StoreOptions { step: TICK, length: LENGTH, max_cells: cells.max(1), ..StoreOptions::default() };
         let ids = (0..cells).map(fleet::cell_id).collect::<Result<Vec<_>>>()?;
@@ -159,12 +174,13 @@ impl Fleet {
             tick_s += self.tick()? / f64::from(TICKS);
         }
         let kib_per_cell = (status("VmHWM")? - before_kib) / self.totals.len() as f64;
-        let (windows_s, predict_s) = self.parts()?;
-        Ok(Round { tick_s, ingest_s: self.ingest()?, windows_s, predict_s, kib_per_cell })
+        let Parts { windows_s, predict_s, lstm_share, lstm_us } = self.parts()?;
+        let ingest_s = self.ingest()?;
+        Ok(Round { tick_s, ingest_s, windows_s, predict_s, lstm_share, lstm_us, kib_per_cell })
     }
 
-    /// Windows alone, and what predictions take beside them, cell by cell as in a tick.
-    fn parts(&mut self) -> Result<(f64, f64)> {
+    /// Windows alone, what predictions take beside them, cell by cell as in a tick, and the memory of some cells.
+    fn parts(&mut self) -> Result<Parts> {
         let now = fleet::instant(self.step);
         let store = &mut self.telemetry.store;
         let (_, windows_s) = timed(|| {
@@ -173,7 +189,7 @@ impl Fleet {
             });
             Ok(())
         })?;
-        let horizon = Duration::from_secs(900);
+        let horizon = model::HORIZON;
         let mut sum = 0.0;
         let predictor = &self.predictor;
         let (_, both_s) = timed(|| {
@@ -183,7 +199,25 @@ impl Fleet {
             Ok(())
         })?;
         std::hint::black_box(sum);
-        Ok((windows_s, both_s - windows_s))
+        let some = SCRAPED.min(self.totals.len());
+        let mut windows = Vec::with_capacity(some);
+        store.each_windows(now, &mut |of_cell| {
+            if windows.len() < some {
+                windows.push(of_cell.clone());
+            }
+        });
+        let memory = predictor.parts();
+        let suspects = windows.iter().filter(|w| {
+            let below = memory.below.as_ref().and_then(|below| below.predict(w, horizon));
+            below.is_some_and(|below| predictor.is_suspect(&below))
+        });
+        let lstm_share = suspects.count() as f64 / some as f64;
+        let (_, lstm_s) = timed(|| {
+            let read = |w| hazards_after(&memory.lstm, &Lately::of(w, memory.steps).rows);
+            Ok(std::hint::black_box(windows.iter().filter_map(read).flatten().sum::<f64>()))
+        })?;
+        let lstm_us = lstm_s * 1e6 / some as f64;
+        Ok(Parts { windows_s, predict_s: both_s - windows_s, lstm_share, lstm_us })
     }
 
     /// Parses and records the scrapes of some cells, and scales what that took to all.
