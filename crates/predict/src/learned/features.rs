@@ -132,7 +132,7 @@ pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
 /// The same, with what the model of the first day says of any cell that looks like this, without anomalies.
 #[must_use]
 pub fn features_and_first_day(windows: &Windows, horizon: Duration) -> Option<(Row, Prediction)> {
-    let first_day = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+    let first_day = DayZero::default().foreseen(windows, horizon, &[None], true)?.pop()?;
     Some((features_beside(windows, horizon, &first_day), first_day))
 }
 

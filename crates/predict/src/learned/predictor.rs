@@ -72,6 +72,8 @@ impl Learned {
             horizon: first_day.horizon,
             probability,
             time_to_failure: curve.time_to_failure(),
+            interval: first_day.interval,
+            outlooks: first_day.outlooks.clone(),
             health: HealthScore::from_failure(probability),
             anomaly: first_day.anomaly,
             anomalies: first_day.anomalies.clone(),
