@@ -222,7 +222,8 @@ impl Series {
 
     /// The steps of a span that the ring may hold, as runs of slots with the step of their first: two where it wraps around.
     fn runs(&self, span: &Span) -> [(u64, std::ops::Range<usize>); 2] {
-        let from = (self.newest + 1).saturating_sub(self.len()).max(span.first);
+        // Of a span that is older than all that is held, nothing is.
+        let from = (self.newest + 1).saturating_sub(self.len()).clamp(span.first, span.last + 1);
         let end = (self.newest.min(span.last) + 1).max(from);
         let slot = self.slot_of(from);
         let count = (end - from) as usize;
