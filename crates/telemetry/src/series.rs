@@ -308,7 +308,7 @@ impl SeriesStore {
             let first = last.saturating_sub(self.options.length as u64 - 1);
             let all = self.cells.values_mut().flat_map(BTreeMap::values_mut);
             // Every series forgets what it can.
-            self.has_past = all.fold(false, |any, series| series.keeps_past(first) || any);
+            self.has_past = all.map(|series| series.keeps_past(first)).filter(|kept| *kept).count() > 0;
         }
         last
     }
