@@ -15,6 +15,7 @@ mod memory;
 mod mirrors;
 mod pre_test;
 mod race;
+mod sharing;
 mod shift;
 mod standby;
 mod verdict;

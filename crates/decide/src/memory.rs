@@ -140,7 +140,7 @@ pub struct ShiftMemory {
 }
 
 /// Rounding of both levels of weights, as a share of the service.
-const ROUNDING: f64 = 0.000_3;
+pub(crate) const ROUNDING: f64 = 0.000_3;
 
 impl ShiftMemory {
     /// Whether more of the cell's traffic is away, or wanted away, than a pre-test had there before. `home` is the cell's share of

@@ -11,7 +11,9 @@ use forefend_domain::{CellId, CellView, Evidence, Mode, Policy, ServiceId, Shift
 use crate::{
     Memory, PreTestMemory, ShiftMemory, bad_share_lower_bound,
     decide::{Decision, Scene, why},
-    earned_share, mirrors, shift,
+    earned_share,
+    memory::ROUNDING,
+    mirrors, shift,
 };
 
 /// It grows by this part of its cap, so that a risk that creeps up is not a new routing in every tick.
@@ -20,9 +22,6 @@ const PARTS: u32 = 10;
 /// Good answers that earn a full weight are 3 / tolerated harm (the rule of three). This many times as many are remembered: then the
 /// older half fades, a full weight stays earned, and a mirror that turns bad is found out within one such span.
 const SPANS_REMEMBERED: f64 = 4.0;
-
-/// Left of the budget for the rounding of the weights, as a share of the service.
-const ROUNDING: f64 = 0.000_3;
 
 /// What a mirror shall carry to be tried.
 pub(crate) struct Tried {

@@ -1,9 +1,6 @@
 //! One shift: how much of a cell's traffic may be away now, and who takes it.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use forefend_domain::{
     CellHealth, CellId, CellView, EntryKind, ObjectiveState, ServiceWeights, ShiftReason, Weight,
@@ -12,16 +9,11 @@ use forefend_domain::{
 use crate::{
     Memory, ShiftMemory, bad_share_lower_bound, cell,
     decide::{Decision, Scene, is_well_again, trigger_holds},
-    earned_share,
+    memory::ROUNDING,
     mirrors::{self, Unfit},
     pre_test,
+    sharing::{Allowed, allowed_shares, hold_on, share_out},
 };
-
-/// At most this many mirrors share one cell's traffic: each must earn its part by evidence of its own.
-const MOST_MIRRORS: usize = 3;
-
-/// Rounding of both levels of weights, as a share of the service.
-const ROUNDING: f64 = 0.000_3;
 
 /// Traffic that is due to go home piles up for at most this long.
 const LONGEST_RETURN_STEP: std::time::Duration = std::time::Duration::from_secs(2);
@@ -282,93 +274,6 @@ fn desire(scene: &Scene<'_>, from: &CellView, shift: &ShiftMemory, rolled_back: 
     shift.moved.saturating_sub(Weight::from_share(step / 10_000.0))
 }
 
-/// What one mirror may carry for this shift.
-struct Allowed {
-    mirror: CellId,
-    /// Share of the service.
-    share: f64,
-    /// Which bound that is.
-    by: &'static str,
-}
-
-/// What each mirror may carry, best first; more than one only where the capacity of the first is not enough.
-fn allowed_shares(
-    scene: &Scene<'_>,
-    fit: &[&CellView],
-    shift: &ShiftMemory,
-    effective: &ServiceWeights,
-    home: f64,
-    desire: Weight,
-) -> Vec<Allowed> {
-    let policy = scene.policy();
-    let failed = shift.reason == ShiftReason::Failed;
-    let wanted = desire.share() * home;
-    // Mirrors that already carry come first, so that a better one turning up doesn't move users a second time.
-    let mut order: Vec<&&CellView> = fit.iter().collect();
-    // Of two that do, who has shown more: it may be given more, and the other can catch up.
-    order.sort_by_key(|m| Reverse(shift.mirrors.get(&m.cell.id).map(|seen| seen.requests)));
-    // While no rates are seen nobody knows whether another mirror is needed, and so none joins.
-    let no_rates = mirrors::service_rate_per_s(scene.service).is_none();
-    let mut allowed: Vec<Allowed> = Vec::new();
-    let mut room = 0.0;
-    for mirror in order.into_iter().take(MOST_MIRRORS) {
-        if room >= wanted {
-            break;
-        }
-        let id = &mirror.cell.id;
-        let has = (effective.share(id) - scene.home_share(id)).max(0.0);
-        if no_rates && !failed && has == 0.0 && !allowed.is_empty() {
-            continue;
-        }
-        let first = policy.canary.first.share() * home;
-        let capacity = match mirrors::spare_share(scene.service, mirror, scene.home_share(id)) {
-            Some(spare) => spare,
-            // Nobody knows what it can carry. For a cell that has failed anything is better than errors.
-            None if failed => 1.0,
-            // Nor is that a reason to take back what it carries: an engine that has just started knows no rates yet.
-            None => first.max(has),
-        };
-        let evidence = shift.mirrors.get(id).copied().unwrap_or_default();
-        let earned = if failed || !scene.guards.evidence {
-            1.0
-        } else {
-            earned_share(evidence, policy.canary.tolerated_harm).max(first)
-        };
-        let (mut share, mut by) =
-            if capacity < earned { (capacity, "capacity") } else { (earned, "evidence") };
-        let may_grow = shift.outbound && cell::may_grow(mirror, has > 0.0, policy, scene.world.now);
-        if scene.guards.readiness && !may_grow && share > has {
-            (share, by) = (has, "readiness");
-        }
-        // One that may not have more leaves the rest to others, whatever it could carry.
-        room += if by == "readiness" { share } else { capacity };
-        allowed.push(Allowed { mirror: id.clone(), share, by });
-    }
-    allowed
-}
-
-/// A cell that has failed gets nothing back because its mirror falters: what no other mirror has room for stays where it
-/// is, for there is nobody better to give it to, and the data plane's own ejection knows who answers.
-fn hold_on(scene: &Scene<'_>, holders: &[(&CellId, f64)], allowed: &mut Vec<Allowed>) {
-    let away: f64 = holders.iter().map(|(_, has)| has).sum();
-    let mut homeless = away - allowed.iter().map(|a| a.share).sum::<f64>();
-    for (mirror, has) in holders.iter().filter(|(m, _)| scene.service.cells.contains_key(*m)) {
-        if homeless <= 0.0 {
-            return;
-        }
-        let known = allowed.iter_mut().find(|a| a.mirror == **mirror);
-        let more = (has - known.as_ref().map_or(0.0, |a| a.share)).clamp(0.0, homeless);
-        homeless -= more;
-        match known {
-            Some(known) => known.share += more,
-            None if more > 0.0 => {
-                allowed.push(Allowed { mirror: (*mirror).clone(), share: more, by: "readiness" });
-            }
-            None => {}
-        }
-    }
-}
-
 /// Counts as carriers all mirrors that are seen to carry, whatever was wanted last: weights that were asked for may be applied late,
 /// after the wish for them has gone.
 pub(crate) fn reclaim(scene: &Scene<'_>, effective: &ServiceWeights, memory: &mut Memory) {
@@ -474,30 +379,4 @@ fn announce(id: &CellId, shift: &ShiftMemory, target: Weight, decision: &mut Dec
             evidence.requests, evidence.bad
         ),
     );
-}
-
-/// Fills the mirrors in order until `wanted` (a share of the service) is placed.
-///
-/// There is more than one only where the first can't carry all of it. So the later ones get their `first` cohort as soon as
-/// there is enough for everybody's: a mirror that waits until those before it are full never shows what it can do, and the
-/// shift would stand still at the last step that the others can carry.
-fn share_out(allowed: &[Allowed], wanted: f64, first: f64) -> BTreeMap<CellId, f64> {
-    let cohort = |mirror: &Allowed| mirror.share.min(first);
-    let mut reserved: f64 = allowed.iter().skip(1).map(cohort).sum();
-    if wanted < reserved + allowed.first().map_or(0.0, cohort) {
-        reserved = 0.0;
-    }
-    let mut left = wanted;
-    let mut given = BTreeMap::new();
-    for (i, mirror) in allowed.iter().enumerate() {
-        if i > 0 && reserved > 0.0 {
-            reserved = (reserved - cohort(mirror)).max(0.0);
-        }
-        let share = (left - reserved).min(mirror.share).max(0.0);
-        if share > 0.0 {
-            given.insert(mirror.mirror.clone(), share);
-            left -= share;
-        }
-    }
-    given
 }

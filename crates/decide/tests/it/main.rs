@@ -6,6 +6,7 @@ mod invariants;
 mod pre_test;
 mod pre_test_limits;
 mod properties;
+mod several;
 mod standby;
 mod stories;
 mod support;

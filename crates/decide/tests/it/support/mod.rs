@@ -199,6 +199,11 @@ impl Story {
         cell.life = LifeState::Idle;
     }
 
+    /// The data plane applies these, whatever was asked for.
+    pub(crate) fn weights_are(&mut self, shares: &[(&str, f64)]) {
+        self.applied = weights(&self.service().cells, shares);
+    }
+
     pub(crate) fn answers_badly(&mut self, name: &str, share: f64) {
         self.bad_share.insert(id(name), share);
     }
