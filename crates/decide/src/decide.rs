@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use forefend_domain::{
     CellId, CellView, Effect, EntryKind, Explanation, LifeState, Mode, Plan, Prediction, ServiceId,
-    ServiceView, ShiftReason, Weight, World,
+    ServiceView, ShiftReason, TriggerPolicy, Weight, World,
 };
 
 use crate::{Guards, Memory, ShiftMemory, cell, pre_test, race::race, shift, standby, weigh};
@@ -120,7 +120,7 @@ fn remember(scene: &Scene<'_>, decision: &mut Decision) {
             if let Some(margin) = race.and_then(|race| race.margin_s) {
                 decision.plan.race_margin_s.insert(id.clone(), margin);
             }
-            let hit = prediction.probability >= policy.trigger.shift_at
+            let hit = is_likely_enough(prediction, &policy.trigger)
                 && prediction.basis != forefend_domain::Basis::Prior
                 && race.is_some_and(|race| race.is_due());
             mem.hits = mem.hits << 1 | u64::from(hit);
@@ -176,6 +176,12 @@ fn failed_since(scene: &Scene<'_>, cell: &CellView) -> Option<forefend_domain::T
 
 pub(crate) fn is_well_again(scene: &Scene<'_>, well_since: Option<forefend_domain::Timestamp>) -> bool {
     well_since.is_some_and(|since| scene.world.now.since(since) >= scene.policy().give_back.healthy_for)
+}
+
+/// Whether it is likely enough to act on.
+fn is_likely_enough(prediction: &Prediction, trigger: &TriggerPolicy) -> bool {
+    let exceeds = prediction.exceeds && trigger.exceeding_at.is_some_and(|at| prediction.probability >= at);
+    exceeds || prediction.probability >= trigger.shift_at
 }
 
 /// Whether the trigger of the policy holds: in `hits` of the last `of_ticks` predictions.

@@ -27,7 +27,8 @@ impl OperatingCurve {
     }
 
     /// The trigger that gives no more false alarms than these: traffic moves at the threshold that the curve has for them, and what comes
-    /// before or after moves down with it where it would stand above. Where the curve has none, the trigger stays as it is.
+    /// before or after moves down with it where it would stand above. One tick suffices, as one look did when alarms were counted; and a cell that holds more than any
+    /// that stayed well is an alarm of its own, as it was there. Where the curve has none, the trigger stays as it is.
     #[must_use]
     pub fn trigger(&self, as_written: &TriggerPolicy, false_alarms_per_cell_week: f64) -> TriggerPolicy {
         let Some(shift_at) = self.threshold_for(false_alarms_per_cell_week) else {
@@ -41,6 +42,9 @@ impl OperatingCurve {
             prepare_at: scaled(as_written.prepare_at),
             shift_at,
             clear_below: scaled(as_written.clear_below),
+            hits: 1,
+            of_ticks: 1,
+            exceeding_at: Some(as_written.shift_at),
             ..as_written.clone()
         }
     }
@@ -80,7 +84,8 @@ mod tests {
             let trigger = curve(&[(threshold, alarms)]).trigger(&written, 0.1);
             assert_eq!(trigger.shift_at, p(threshold));
             assert!(trigger.prepare_at <= trigger.shift_at && trigger.clear_below <= trigger.shift_at);
-            assert_eq!((trigger.hits, trigger.margin), (written.hits, written.margin));
+            assert_eq!((trigger.hits, trigger.of_ticks, trigger.margin), (1, 1, written.margin));
+            assert!(trigger.exceeding_at == Some(written.shift_at));
         }
         assert_eq!(curve(&[(0.2, 5.0)]).trigger(&written, 0.1), written);
     }

@@ -42,6 +42,10 @@ pub struct TriggerPolicy {
     pub hits: u32,
     /// … of the last this many ticks.
     pub of_ticks: u32,
+    /// Where `shift_at` follows from an operating curve: the probability from which on traffic moves away from a cell that holds more than any that stayed well;
+    /// otherwise `shift_at` is asked of all.
+    #[serde(default)]
+    pub exceeding_at: Option<Probability>,
     /// Added to the lead time: a shift begins when p10 of time to failure < p95 of the lead time + margin.
     pub margin: Duration,
 }
@@ -192,6 +196,7 @@ impl Default for Policy {
                 clear_below: p(0.1),
                 hits: 3,
                 of_ticks: 5,
+                exceeding_at: None,
                 margin: Duration::from_secs(30),
             },
             canary: CanaryPolicy {

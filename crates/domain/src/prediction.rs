@@ -115,6 +115,9 @@ pub struct Prediction {
     pub drivers: Vec<Driver>,
     /// What it rests on.
     pub basis: Basis,
+    /// Whether the cell holds more of a limit than any that stayed well ever held, by a model that counted what became of those that did.
+    #[serde(default)]
+    pub exceeds: bool,
     /// Metrics that will be at their limits, by forecasts from days of their past; the soonest first.
     #[serde(default)]
     pub outlooks: Vec<Outlook>,

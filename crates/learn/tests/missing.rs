@@ -92,7 +92,7 @@ fn trained() -> Stacked {
     let settings =
         boost::Settings { rounds: 60, leaves: 10, monotone, patience: None, ..boost::Settings::default() };
     let hazard = train(&watched, None, &feature_names(), &EDGES_S, &Learner::Trees(settings)).unwrap();
-    Stacked { learned: Learned { hazard }, share: 0.75, levels: None }
+    Stacked { learned: Learned { hazard }, share: 0.75, levels: None, beyond: None }
 }
 
 fn p(model: &Stacked, courses: &Courses) -> f64 {

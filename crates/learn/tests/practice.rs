@@ -239,8 +239,15 @@ fn trial(history: &History, incidents: &[Incident], champion: &Model, other: &Mo
                 continue;
             }
             let windows = history.windows(cell, now, LENGTH).unwrap();
-            let say = |model: &Model| model.predict(&windows, HORIZON).unwrap().probability.get();
-            trial.note(cell, &service, now, Said { champion: say(champion), other: say(other) });
+            let say = |model: &Model| model.predict(&windows, HORIZON).unwrap();
+            let (champion, other) = (say(champion), say(other));
+            let said = Said {
+                champion: champion.probability.get(),
+                other: other.probability.get(),
+                champion_exceeds: champion.exceeds,
+                other_exceeds: other.exceeds,
+            };
+            trial.note(cell, &service, now, said);
         }
         trial.pass(now);
         now = now + STEP * 6;

@@ -210,6 +210,7 @@ impl DayZero {
             basis: if rests_on_passage { Basis::FirstPassage } else { Basis::Prior },
             drivers: drivers.to_vec(),
             outlooks: Vec::new(),
+            exceeds: false,
             curve: Vec::new(),
         }
     }

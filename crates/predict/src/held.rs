@@ -12,8 +12,13 @@ const LEAST: usize = 4;
 /// time tells more, and how much a cell that is well keeps up can be read off cells that stayed well, without a failure ever seen.
 #[must_use]
 pub fn held(windows: &Windows, family: Family) -> Option<f64> {
+    fullest(windows, family).map(|(share, _)| share)
+}
+
+/// The same, with the metric.
+pub(crate) fn fullest(windows: &Windows, family: Family) -> Option<(f64, &MetricWindow)> {
     let of_family = windows.metrics.values().filter(|metric| metric.family == family);
-    of_family.filter_map(share).max_by(f64::total_cmp)
+    of_family.filter_map(|metric| Some((share(metric)?, metric))).max_by(|a, b| a.0.total_cmp(&b.0))
 }
 
 fn share(metric: &MetricWindow) -> Option<f64> {

@@ -58,6 +58,7 @@ pub(crate) fn draw(random: &mut Random) -> Topology {
             clear_below: p(0.1),
             hits: 2,
             of_ticks: 3,
+            exceeding_at: None,
             margin: Duration::from_millis(random.pick(500, 3_000)),
         },
         canary: forefend_domain::CanaryPolicy {

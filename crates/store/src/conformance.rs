@@ -73,6 +73,7 @@ pub fn one_entry_of_every_kind() -> Vec<(Option<ServiceId>, EntryKind)> {
         time_to_failure: TimeToFailure { p10: Some(Duration::from_millis(1)), p50: None, p90: None },
         interval: forefend_domain::Interval::Plain,
         outlooks: Vec::new(),
+        exceeds: false,
         health: HealthScore::from_failure(probability),
         anomaly: 0.1 + 0.2,
         anomalies: vec![Anomaly { metric: MetricName::new(""), z: -1.0 / 7.0 }],

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use forefend_decide::race;
-use forefend_domain::{
-    Basis, CellId, Family, LeadTimeProfile, Policy, Prediction, Stage, Timestamp, Windows,
-};
+use forefend_domain::{Basis, CellId, LeadTimeProfile, Policy, Prediction, Stage, Timestamp, Windows};
 use forefend_predict::Predictor;
 use forefend_telemetry::{SeriesStore, StoreOptions};
 
@@ -22,12 +20,13 @@ pub(crate) const HORIZON: Duration = Duration::from_secs(30);
 /// What counting to three ticks takes, and a little.
 const MARGIN: Duration = Duration::from_secs(2);
 /// The model of the first day moves traffic from this probability within the horizon on.
-pub(crate) const SHIFT_AT: Alarm =
-    Alarm { scale: WITHIN_S.len() - 1, level: 0.6, counted: COUNTED[0], held: NEVER };
-/// Ticks that must be at risk, and of how many: that of the default policy, and quicker ones that `trigger.hits` and `trigger.of_ticks` may be set to.
-const COUNTED: [(usize, usize); 3] = [(3, 5), (2, 3), (1, 1)];
-/// Times within which a failure is asked for. A threshold is set on one of them.
-pub(crate) const WITHIN_S: [f64; 5] = [4.0, 7.0, 10.0, 15.0, 30.0];
+pub(crate) const SHIFT_AT: Alarm = Alarm { scale: 0, level: 0.6, counted: (3, 5) };
+/// Ticks that must be at risk, and of how many.
+pub(crate) type Counted = (usize, usize);
+/// As production counts where the level follows from what is tolerated.
+pub(crate) const AS_SERVED: &[Counted] = &[(1, 1)];
+/// Of these the peers may choose.
+pub(crate) const AS_SUITS: &[Counted] = &[(1, 1), (2, 3), (3, 5)];
 
 /// Something that watches a cell and says how much it is at risk.
 pub(crate) trait Watcher: Sync {
@@ -43,18 +42,13 @@ pub(crate) const NOT_DUE: f64 = f64::NEG_INFINITY;
 pub(crate) struct Watch {
     /// One on each scale that the watcher has; a threshold is set on one of them. [`NOT_DUE`] where it is not yet time to act.
     pub(crate) risks: Vec<f64>,
-    /// How full the fullest metric of each of [`HELD`] has been for a while; [`NOT_DUE`] where nobody asks, or none has a limit.
-    pub(crate) held: [f64; HELD.len()],
+    /// Whether the cell holds more than any that stayed well, and that is likely enough to be acted on, on each scale.
+    pub(crate) exceeds: Vec<bool>,
     /// The metric that it rests on most, and where it stands.
     pub(crate) driver: String,
 }
 
-/// Families of which metrics have limits.
-pub(crate) const HELD: [Family; 3] = [Family::Saturation, Family::Latency, Family::Errors];
-/// Of a watcher that does not look at what is held.
-pub(crate) const NOTHING_HELD: [f64; HELD.len()] = [NOT_DUE; HELD.len()];
-
-/// A model of failures, asked as production asks it: its probabilities on the scales of [`WITHIN_S`], and the race.
+/// A model of failures, asked as production asks it: its probability within the horizon, and the race.
 pub(crate) struct Model<P>(pub(crate) P);
 
 impl<P: Predictor + Sync> Watcher for Model<P> {
@@ -68,22 +62,11 @@ pub(crate) fn said(prediction: &Prediction, policy: &Policy) -> Watch {
     let due = race(prediction, policy, &LeadTimeProfile::default(), false).is_due();
     let due = due && prediction.basis != Basis::Prior;
     let driver = prediction.drivers.first();
+    let exceeds = due && prediction.exceeds && prediction.probability >= policy.trigger.shift_at;
     Watch {
-        risks: WITHIN_S.iter().map(|t| if due { within(prediction, *t) } else { NOT_DUE }).collect(),
-        held: NOTHING_HELD,
+        risks: vec![if due { prediction.probability.get() } else { NOT_DUE }],
+        exceeds: vec![exceeds],
         driver: driver.map(|d| format!("{}: {}", d.metric, d.detail)).unwrap_or_default(),
-    }
-}
-
-/// P(fail ≤ t), read off the curve of a prediction.
-fn within(prediction: &Prediction, t_s: f64) -> f64 {
-    let curve = &prediction.curve;
-    let i = curve.partition_point(|(t, _)| *t < t_s);
-    match (i.checked_sub(1).map(|before| curve[before]), curve.get(i)) {
-        (Some((t0, p0)), Some((t1, p1))) => p0 + (p1 - p0) * (t_s - t0) / (t1 - t0),
-        (None, Some((t1, p1))) => p1 * t_s / t1,
-        (Some((_, last)), None) => last,
-        (None, None) => prediction.probability.get(),
     }
 }
 
@@ -92,13 +75,13 @@ fn within(prediction: &Prediction, t_s: f64) -> f64 {
 pub(crate) struct Tick {
     pub(crate) step: u32,
     risks: Vec<f64>,
-    held: [f64; HELD.len()],
+    exceeds: Vec<bool>,
     pub(crate) driver: String,
 }
 
 impl Tick {
-    pub(crate) fn new(step: u32, Watch { risks, held, driver }: Watch) -> Self {
-        Self { step, risks, held, driver }
+    pub(crate) fn new(step: u32, Watch { risks, exceeds, driver }: Watch) -> Self {
+        Self { step, risks, exceeds, driver }
     }
 
     #[cfg(test)]
@@ -153,23 +136,19 @@ pub(crate) fn replay(recording: &Recording, mut look: impl FnMut(u32, &Windows))
     }
 }
 
-/// When traffic moves: from this risk on, on one of a watcher's scales, in so many of so many ticks; or when a family holds more than any cell that
-/// stayed well ever held.
+/// When traffic moves: from this risk on, on one of a watcher's scales, in so many of so many ticks; or at once, where a cell holds more than any that stayed
+/// well.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Alarm {
     pub(crate) scale: usize,
     pub(crate) level: f64,
-    pub(crate) counted: (usize, usize),
-    pub(crate) held: [f64; HELD.len()],
+    pub(crate) counted: Counted,
 }
-
-/// Nothing is ever held that long.
-const NEVER: [f64; HELD.len()] = [f64::INFINITY; HELD.len()];
 
 impl Alarm {
     /// The tick in which traffic first moves.
     pub(crate) fn first<'a>(&self, ticks: &'a [Tick]) -> Option<&'a Tick> {
-        let at = |(tick, level): &(&Tick, f64)| *level >= self.level || exceeds(tick, &self.held);
+        let at = |(tick, level): &(&Tick, f64)| *level >= self.level || tick.exceeds[self.scale];
         ticks.iter().zip(levels(ticks, self.scale, self.counted)).find(at).map(|(tick, _)| tick)
     }
 
@@ -178,51 +157,35 @@ impl Alarm {
     ///
     /// `still` are courses that must not be moved, `failing` those that end in a failure, each with the last instant at which a warning is still
     /// in time, in steps from the beginning. Of `n` courses, one more of the same sort is expected to be above the k-th highest with probability
-    /// `k / (n + 1)`: that is what counts, for each of the bounds that an alarm has.
-    pub(crate) fn choose(still: &[Vec<Tick>], failing: &[(Vec<Tick>, f64)], tolerated: f64) -> Option<Self> {
+    /// `k / (n + 1)`: that is what counts. The mark of each of `marks` families is such a bound as well, the highest of them all; what is beyond them here, beyond marks that only half of
+    /// the courses set, is not counted.
+    pub(crate) fn choose(
+        still: &[Vec<Tick>],
+        failing: &[(Vec<Tick>, f64)],
+        tolerated: f64,
+        (counted, marks): (&[Counted], usize),
+    ) -> Option<Self> {
         let scales = still.iter().chain(failing.iter().map(|(ticks, _)| ticks)).flatten().next()?.risks.len();
-        let most_held = most_held(still);
-        let is_held = most_held != NOTHING_HELD;
-        let budget = (tolerated * (still.len() + 1) as f64) as usize;
+        let place = ((tolerated * (still.len() + 1) as f64) as usize).saturating_sub(1 + marks);
         let mut best: Option<(usize, Self)> = None;
-        // Of equally good ones the last, which asks for the least and waits longest.
-        for held in [most_held, NEVER].into_iter().skip(usize::from(!is_held)) {
-            let spent = if held == NEVER { 0 } else { HELD.len() };
-            let Some(place) = budget.checked_sub(spent + 1).or_else(|| (held == NEVER).then_some(0)) else {
-                continue;
+        for (scale, counted) in (0..scales).flat_map(|scale| counted.iter().map(move |c| (scale, *c))) {
+            let level = level_above(still, scale, counted, place);
+            let alarm = Self { scale, level, counted };
+            let in_time = |(ticks, last): &&(Vec<Tick>, f64)| {
+                alarm.first(ticks).is_some_and(|tick| f64::from(tick.step) <= *last)
             };
-            for counted in COUNTED.into_iter().rev() {
-                for scale in 0..scales {
-                    let level = level_above(still, scale, counted, place);
-                    let alarm = Self { scale, level, counted, held };
-                    let in_time = |(ticks, last): &&(Vec<Tick>, f64)| {
-                        alarm.first(ticks).is_some_and(|tick| f64::from(tick.step) <= *last)
-                    };
-                    let warned = failing.iter().filter(in_time).count();
-                    if best.is_none_or(|(most, _)| warned >= most) {
-                        best = Some((warned, alarm));
-                    }
-                }
+            let warned = failing.iter().filter(in_time).count();
+            // Of equally good ones the last, which rests least on what was learned.
+            if best.is_none_or(|(most, _)| warned >= most) {
+                best = Some((warned, alarm));
             }
         }
         best.map(|(_, alarm)| alarm)
     }
 }
 
-fn exceeds(tick: &Tick, held: &[f64; HELD.len()]) -> bool {
-    tick.held.iter().zip(held).any(|(now, most)| now > most)
-}
-
-/// The most that each family held in any of these courses.
-fn most_held(courses: &[Vec<Tick>]) -> [f64; HELD.len()] {
-    courses
-        .iter()
-        .flatten()
-        .fold(NOTHING_HELD, |most, tick| std::array::from_fn(|n| most[n].max(tick.held[n])))
-}
-
 /// The level that all but this many of the courses stay below.
-fn level_above(still: &[Vec<Tick>], scale: usize, counted: (usize, usize), but: usize) -> f64 {
+fn level_above(still: &[Vec<Tick>], scale: usize, counted: Counted, but: usize) -> f64 {
     let highest = |ticks: &Vec<Tick>| levels(ticks, scale, counted).fold(NOT_DUE, f64::max);
     let mut reached: Vec<f64> = still.iter().map(highest).collect();
     reached.sort_by(|a, b| b.total_cmp(a));
@@ -235,7 +198,7 @@ fn level_above(still: &[Vec<Tick>], scale: usize, counted: (usize, usize), but: 
 const LEAST_LEVEL: f64 = 0.01;
 
 /// For each tick the highest level at which it would move traffic: enough of the newest ticks are due at that risk.
-fn levels(ticks: &[Tick], scale: usize, (hits, of): (usize, usize)) -> impl Iterator<Item = f64> + '_ {
+fn levels(ticks: &[Tick], scale: usize, (hits, of): Counted) -> impl Iterator<Item = f64> + '_ {
     (0..ticks.len()).map(move |now| {
         // A tick that is not due raises nothing: it is the smallest there is.
         let newest = &ticks[(now + 1).saturating_sub(of)..=now];
@@ -252,7 +215,7 @@ mod tests {
         let tick = |(step, (risk, due)): (u32, &(f64, bool))| Tick {
             step,
             risks: vec![0.0, if *due { *risk } else { NOT_DUE }],
-            held: NOTHING_HELD,
+            exceeds: vec![false; 2],
             driver: String::new(),
         };
         (0..).zip(risks).map(tick).collect()
@@ -269,15 +232,13 @@ mod tests {
             (0.9, true),
             (0.2, true),
         ]);
-        let first = |level, counted| {
-            Alarm { scale: 1, level, counted, held: NEVER }.first(&course).map(|tick| tick.step)
-        };
+        let first = |level, counted| Alarm { scale: 1, level, counted }.first(&course).map(|tick| tick.step);
         assert_eq!(first(0.75, (1, 1)), Some(0));
         assert_eq!(first(0.75, (2, 3)), Some(5));
         // The tick that was not due does not count, though its risk was high.
         assert_eq!(first(0.75, (3, 5)), None);
         assert_eq!(first(0.7, (3, 5)), Some(4));
-        assert!(Alarm { scale: 0, level: 0.5, counted: (1, 1), held: NEVER }.first(&course).is_none());
+        assert!(Alarm { scale: 0, level: 0.5, counted: (1, 1) }.first(&course).is_none());
     }
 
     #[test]
@@ -286,36 +247,25 @@ mod tests {
         let risks = [0.1, 0.6, 0.95, 0.95, 0.95].map(|risk| (risk, true));
         let failing = vec![(ticks(&risks), 3.0)];
         // Two of five, the new one and the one that is allowed.
-        let one_in_four = Alarm::choose(&still, &failing, 0.4).unwrap();
+        let one_in_four = Alarm::choose(&still, &failing, 0.4, (AS_SERVED, 0)).unwrap();
         assert_eq!(one_in_four.scale, 1);
         assert!(one_in_four.level > 0.4 && one_in_four.level < 0.401);
         let moved = still.iter().filter(|ticks| one_in_four.first(ticks).is_some()).count();
         assert_eq!(moved, 1);
-        let none = Alarm::choose(&still, &failing, 0.0).unwrap();
+        let none = Alarm::choose(&still, &failing, 0.0, (AS_SERVED, 0)).unwrap();
         assert!(none.level > 0.9);
-        assert_eq!(Alarm::choose(&[], &[], 0.0), None);
+        assert_eq!(Alarm::choose(&[], &[], 0.0, (AS_SUITS, 0)), None);
     }
 
     #[test]
-    fn more_than_any_that_stayed_well_ever_held_is_an_alarm_where_it_warns_of_more() {
-        let holding = |shares: &[f64]| -> Vec<Tick> {
-            let held = |share: f64| [NOT_DUE, share, NOT_DUE];
-            let tick = |(step, share): (u32, &f64)| Tick {
-                step,
-                risks: vec![0.5],
-                held: held(*share),
-                driver: String::new(),
-            };
-            (0..).zip(shares).map(tick).collect()
-        };
-        let still: Vec<Vec<Tick>> =
-            (0..20).map(|n| holding(&[0.1, 0.1, 0.1, 0.1, 0.02 * f64::from(n)])).collect();
-        let failing = vec![(holding(&[0.1, 0.1, 0.1, 0.1, 0.3, 0.5]), 5.0)];
-        let alarm = Alarm::choose(&still, &failing, 0.2).unwrap();
-        assert_eq!(alarm.held, [NOT_DUE, 0.38, NOT_DUE]);
-        assert_eq!(alarm.first(&failing[0].0).map(|tick| tick.step), Some(5));
-        assert!(still.iter().all(|ticks| alarm.first(ticks).is_none()));
-        // Three families may each move one of so few: that is more than is tolerated.
-        assert_eq!(Alarm::choose(&still, &failing, 0.1).unwrap().held, NEVER);
+    fn a_cell_that_holds_more_than_any_that_stayed_well_moves_wherever_the_level_stands() {
+        let still: Vec<Vec<Tick>> = (0..20).map(|n| ticks(&[(0.04 * f64::from(n), true); 5])).collect();
+        let mut course = ticks(&[(0.1, true), (0.1, true)]);
+        course[1].exceeds[1] = true;
+        let failing = vec![(course, 5.0)];
+        let alarm = |marks| Alarm::choose(&still, &failing, 0.2, (AS_SERVED, marks)).unwrap();
+        assert_eq!(alarm(1).scale, 1);
+        assert_eq!(alarm(1).first(&failing[0].0).map(|tick| tick.step), Some(1));
+        assert!(alarm(1).level > alarm(0).level, "what marks may move is not left to the level");
     }
 }

@@ -8,14 +8,14 @@ use forefend_learn::{
     evaluate::Estimate,
     levels::{Ending, choose, coverage, missed},
 };
-use forefend_predict::{Curve, Levels, learned::Hazard};
+use forefend_predict::{Curve, Levels};
 
 use crate::{
     alarm::HORIZON,
     episode::Recording,
     learned::looks,
     score::{Line, median},
-    shown::Shown,
+    shown::{Shown, Taught},
 };
 
 /// Looks at episodes that took no part, and what was told at them.
@@ -35,13 +35,13 @@ impl Told {
         &mut self,
         (recordings, seen): (&[Recording], &[Vec<Shown>]),
         episodes: &[usize],
-        (hazard, share): (&Hazard, f64),
+        (model, share): (&Taught, f64),
         levels: Levels,
     ) {
         for episode in episodes {
             let recording = &recordings[*episode];
             for (look, left_s) in looks(recording, &seen[*episode]) {
-                let curve = curve(look, hazard, share);
+                let curve = curve(look, model, share);
                 self.endings.push(ending(&curve, left_s, recording.failed_step.is_some()));
                 self.blocks.push(*episode);
                 self.levels.push(levels);
@@ -116,7 +116,9 @@ impl Told {
 }
 
 /// The curve that is served: what was learned, with this share, and what the model of the first day said.
-fn curve(look: &Shown, hazard: &Hazard, share: f64) -> Curve {
+fn curve(look: &Shown, model: &Taught, share: f64) -> Curve {
+    let hazard = &model.hazard;
+    let exceeded = model.beyond.as_ref().filter(|beyond| beyond.is_exceeded(&look.held));
     let cumulative = hazard.cumulative(&look.row);
     let log_odds = |p: f64| {
         let p = p.clamp(1e-12, 1.0 - 1e-12);
@@ -128,7 +130,8 @@ fn curve(look: &Shown, hazard: &Hazard, share: f64) -> Curve {
         let first_day =
             first_day.get(first_day.partition_point(|(time, _)| *time < t)).map_or(0.0, |(_, p)| *p);
         let pooled = share * log_odds(hazard.within(&cumulative, t)) + (1.0 - share) * log_odds(first_day);
-        1.0 / (1.0 + (-pooled).exp())
+        let both = 1.0 / (1.0 + (-pooled).exp());
+        1.0 - (1.0 - both) * (1.0 - exceeded.map_or(0.0, |beyond| beyond.within(t)))
     })
 }
 

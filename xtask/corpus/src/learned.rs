@@ -8,16 +8,18 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use forefend_learn::{
+    beyond::{Held, learn},
     boost,
+    evaluate::{split::folds, survival::Followed},
     hazard::{Learner, Watched, train},
 };
 use forefend_predict::{
     DayZero, Levels,
-    learned::{Hazard, feature_names, never_falls},
+    learned::{Beyond, Hazard, feature_names, never_falls},
 };
 
 use crate::{
-    alarm::{Alarm, HORIZON, LEAD_S, Model, Tick, WITHIN_S, Watcher, course, policy},
+    alarm::{AS_SERVED, AS_SUITS, Alarm, Counted, HORIZON, LEAD_S, Model, Tick, Watcher, course, policy},
     clock::Clock,
     episode::Recording,
     intervals::Told,
@@ -58,8 +60,8 @@ const FIRST: usize = 12;
 const TOLERATED: f64 = 0.016;
 /// Parts that the episodes are cut into, by group.
 const FOLDS: u8 = 5;
-/// Parts that the training episodes are cut into to choose the alarm.
-const INNER: u8 = 2;
+/// Parts that the training episodes are cut into to choose the alarm, the same again: what teaches there is nearly what teaches in the end.
+const INNER: u8 = FOLDS;
 
 /// Learns and prints what that gives.
 ///
@@ -118,17 +120,19 @@ fn ours(
         let out: Vec<&Recording> = part.out.iter().map(|i| &episodes[*i]).collect();
         let taught = inner(episodes, seen, part)?;
         let (inner, inner_courses) = cross_validated(episodes, seen, &taught, asked[0].lead_s);
-        let model = Taught { hazard: fit(episodes, seen, &part.kept)?, shares: &SHARES, explains };
+        let (hazard, beyond) = (fit(episodes, seen, &part.kept)?, beyond(episodes, seen, &part.kept)?);
+        let model = Taught { hazard, shares: &SHARES, beyond, explains };
         let courses = said(&model, seen, &part.out, asked[0].lead_s);
         for (asked, scores) in asked.into_iter().zip(&mut scores) {
-            let alarm = alarm(&inner, &inner_courses, asked)?;
+            let marks = model.beyond.as_ref().map_or(0, |beyond| beyond.parts().most.len());
+            let alarm = alarm(&inner, &inner_courses, asked, (AS_SERVED, marks))?;
             let (judged, kept) = (out.len(), part.kept.len());
             eprintln!("{judged} episodes judged by what {kept} taught, {:?}: {alarm:?}", asked.clock);
             if asked.clock == Clock::ALL[0] {
                 // Of the model whose alarm was chosen.
-                let share = SHARES[alarm.scale / WITHIN_S.len()];
+                let share = SHARES[alarm.scale];
                 let levels = levels(episodes, seen, &taught, share)?;
-                told.add((episodes, seen), &part.out, (&model.hazard, share), levels);
+                told.add((episodes, seen), &part.out, (&model, share), levels);
             }
             let of = out.iter().copied().zip(courses.iter().map(Vec::as_slice));
             scores.push(score::score_of_courses(of, asked, alarm));
@@ -152,7 +156,7 @@ fn beside(
         let said: Vec<Vec<Tick>> = part.kept.iter().map(|i| courses[*i].clone()).collect();
         for (asked, scores) in asked.into_iter().zip(&mut scores) {
             let out = part.out.iter().map(|i| (all[*i], courses[*i].as_slice()));
-            scores.push(score::score_of_courses(out, asked, alarm(&kept, &said, asked)?));
+            scores.push(score::score_of_courses(out, asked, alarm(&kept, &said, asked, (AS_SUITS, 0))?));
         }
     }
     Ok(put_together(scores, asked))
@@ -176,7 +180,12 @@ fn courses(episodes: &[&Recording], watcher: &impl Watcher, lead_s: f64) -> Vec<
 }
 
 /// The alarm that suits these episodes and what was said of them.
-fn alarm(episodes: &[&Recording], courses: &[Vec<Tick>], asked: Asked) -> Result<Alarm> {
+fn alarm(
+    episodes: &[&Recording],
+    courses: &[Vec<Tick>],
+    asked: Asked,
+    how: (&[Counted], usize),
+) -> Result<Alarm> {
     let (mut still, mut failing) = (Vec::new(), Vec::new());
     let step_s = STEP.as_secs_f64();
     for (episode, ticks) in episodes.iter().zip(courses).filter(|(episode, _)| episode.is_as_meant()) {
@@ -194,7 +203,7 @@ fn alarm(episodes: &[&Recording], courses: &[Vec<Tick>], asked: Asked) -> Result
             (Class::Healthy | Class::Foreseeable, _) => still.push(ticks.clone()),
         }
     }
-    Alarm::choose(&still, &failing, TOLERATED).context("no episode says anything")
+    Alarm::choose(&still, &failing, TOLERATED, how).context("no episode says anything")
 }
 
 /// Some of the episodes that a model learns from, and what the others taught.
@@ -203,12 +212,12 @@ type Inner = (Vec<usize>, Taught);
 /// Every one of the episodes that a model learns from, once among those that did not teach.
 fn inner(episodes: &[Recording], seen: &[Vec<Shown>], part: &Part) -> Result<Vec<Inner>> {
     let mut all = Vec::new();
-    for half in 0..INNER {
+    for inner in 0..INNER {
         let (out, rest): (Vec<usize>, Vec<usize>) =
-            part.kept.iter().copied().partition(|i| (part.half)(&episodes[*i].spec) == half);
+            part.kept.iter().copied().partition(|i| (part.inner)(&episodes[*i].spec) == inner);
         if !out.is_empty() && !rest.is_empty() {
-            let hazard = fit(episodes, seen, &rest)?;
-            all.push((out, Taught { hazard, shares: &SHARES, explains: false }));
+            let (hazard, beyond) = (fit(episodes, seen, &rest)?, beyond(episodes, seen, &rest)?);
+            all.push((out, Taught { hazard, shares: &SHARES, beyond, explains: false }));
         }
     }
     Ok(all)
@@ -233,7 +242,7 @@ fn cross_validated<'a>(
 fn levels(episodes: &[Recording], seen: &[Vec<Shown>], inner: &[Inner], share: f64) -> Result<Levels> {
     let mut told = Told::default();
     for (out, model) in inner {
-        told.add((episodes, seen), out, (&model.hazard, share), Levels::PLAIN);
+        told.add((episodes, seen), out, (model, share), Levels::PLAIN);
     }
     told.choose()
 }
@@ -252,20 +261,20 @@ const SHARES: [f64; 3] = [1.0, 0.5, 0.25];
 struct Part {
     out: Vec<usize>,
     kept: Vec<usize>,
-    /// In which half of the episodes that the model learns from one stands, when an alarm is chosen: as those that are judged are told from
-    /// those, so the halves are told apart.
-    half: fn(&EpisodeSpec) -> u8,
+    /// In which part of the episodes that the model learns from one stands, when an alarm is chosen: as those that are judged are told from
+    /// those, so the parts are told apart.
+    inner: fn(&EpisodeSpec) -> u8,
 }
 
-fn half_of_groups(spec: &EpisodeSpec) -> u8 {
-    spec.group / FOLDS % INNER
+fn part_of_groups(spec: &EpisodeSpec) -> u8 {
+    spec.group % INNER
 }
 
-/// Kinds that a half fails of, the other half has not seen.
-fn half_of_kinds(spec: &EpisodeSpec) -> u8 {
+/// Kinds that a part fails of, the other parts have not seen.
+fn part_of_kinds(spec: &EpisodeSpec) -> u8 {
     match spec.kind.class() {
         Class::Foreseeable => spec.kind as u8 % INNER,
-        Class::Unforeseeable | Class::Healthy => half_of_groups(spec),
+        Class::Unforeseeable | Class::Healthy => part_of_groups(spec),
     }
 }
 
@@ -278,7 +287,7 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
         let of = |f: u8| Part {
             out: all().filter(|i| fold(i) == f).collect(),
             kept: all().filter(|i| fold(i) != f).collect(),
-            half: half_of_groups,
+            inner: part_of_groups,
         };
         return (0..FOLDS).map(of).collect();
     }
@@ -294,7 +303,7 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
             Part {
                 out: all().filter(judged).collect(),
                 kept: all().filter(|i| kind(i) != left_out && fold(i) != f).collect(),
-                half: half_of_kinds,
+                inner: part_of_kinds,
             }
         })
         .collect()
@@ -302,6 +311,25 @@ fn parts(episodes: &[Recording], by_kind: bool) -> Vec<Part> {
 
 /// Ends of the intervals in which a failure may fall, in seconds. The last is what features look ahead to.
 const EDGES_S: [f64; 8] = [2.5, 4.0, 5.5, 7.0, 10.0, 15.0, 20.0, HORIZON.as_secs() as f64];
+
+/// What cells that stayed well never held, and how soon those failed that did.
+fn beyond(episodes: &[Recording], seen: &[Vec<Shown>], kept: &[usize]) -> Result<Option<Beyond>> {
+    let (mut all, mut blocks, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    for i in kept {
+        let episode = &episodes[*i];
+        for (look, left_s) in looks(episode, &seen[*i]) {
+            let followed = Followed { time_s: left_s, failed: episode.failed_step.is_some() };
+            all.push(Held { shares: look.held, followed });
+            blocks.push(*i);
+            groups.push(episode.spec.group);
+        }
+    }
+    let learned = learn(&all, &blocks, &folds(&groups, BEYOND_FOLDS)?, &EDGES_S)?;
+    Ok(learned.map(|learned| learned.beyond))
+}
+
+/// Parts by group in which marks are set in turn.
+const BEYOND_FOLDS: usize = 4;
 
 fn fit(episodes: &[Recording], seen: &[Vec<Shown>], kept: &[usize]) -> Result<Hazard> {
     let mut watched = Watched::default();

@@ -3,7 +3,7 @@
 use forefend_domain::{MetricWindow, Policy, Windows};
 use forefend_learn::evaluate::rules::{Among, fullest, soonest};
 
-use crate::alarm::{NOTHING_HELD, Watch, Watcher};
+use crate::alarm::{Watch, Watcher};
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +51,8 @@ impl Watcher for Peer {
         };
         let driver = said.iter().flatten().find_map(|(_, metric)| *metric);
         Some(Watch {
+            exceeds: vec![false; said.len()],
             risks: said.iter().map(|said| said.map_or(0.0, |(risk, _)| risk)).collect(),
-            held: NOTHING_HELD,
             driver: driver.map(|metric| metric.name.to_string()).unwrap_or_default(),
         })
     }

@@ -2,12 +2,12 @@
 
 use forefend_domain::{Basis, Policy, Prediction};
 use forefend_predict::{
-    Curve, DayZero, Predictor, held,
-    learned::{Hazard, Stacked, features},
+    Curve, DayZero, Predictor,
+    learned::{Beyond, HELD_FAMILIES, Hazard, Stacked, features, shares_held},
 };
 
 use crate::{
-    alarm::{HELD, HORIZON, NOT_DUE, Tick, Watch, replay, said},
+    alarm::{HORIZON, Tick, Watch, replay, said},
     episode::Recording,
     score::in_parallel,
 };
@@ -19,7 +19,7 @@ pub(crate) struct Shown {
     /// The features that models learn from.
     pub(crate) row: Vec<f32>,
     /// How full each family has been for a while.
-    held: [f64; HELD.len()],
+    pub(crate) held: [f32; HELD_FAMILIES.len()],
     /// What the model of the first day said.
     pub(crate) first_day: Prediction,
 }
@@ -32,7 +32,7 @@ pub(crate) fn shown(episodes: &[&Recording]) -> Vec<Vec<Shown>> {
             let row = features(windows, HORIZON);
             let first_day = DayZero::default().predict(windows, HORIZON);
             if let Some((row, first_day)) = row.zip(first_day) {
-                let held = HELD.map(|family| held(windows, family).unwrap_or(NOT_DUE));
+                let held = shares_held(windows);
                 all.push(Shown { step, row: row.values, held, first_day });
             }
         });
@@ -45,6 +45,8 @@ pub(crate) fn shown(episodes: &[&Recording]) -> Vec<Vec<Shown>> {
 pub(crate) struct Taught {
     pub(crate) hazard: Hazard,
     pub(crate) shares: &'static [f64],
+    /// What cells that stayed well never held.
+    pub(crate) beyond: Option<Beyond>,
     /// Whether to say what it rests on, which takes its time.
     pub(crate) explains: bool,
 }
@@ -57,15 +59,20 @@ impl Taught {
 
     fn watch(&self, shown: &Shown, policy: &Policy) -> Watch {
         let learned = self.learned(shown);
-        let pooled = self
-            .shares
-            .iter()
-            .map(|share| Stacked::pool(*share, learned.clone(), &shown.first_day, HORIZON))
-            .map(|prediction| said(&prediction, policy));
-        let risks = pooled.flat_map(|watch| watch.risks).collect();
+        let exceeded = self.beyond.as_ref().filter(|beyond| beyond.is_exceeded(&shown.held));
+        let pool = |share: f64, exceeded| {
+            let pooled = Stacked::pool(share, learned.clone(), &shown.first_day, HORIZON, exceeded);
+            said(&pooled, policy)
+        };
+        // The risk is told without: a level is set by those that do not exceed, and whoever does is an alarm wherever it stands.
+        let risks = self.shares.iter().flat_map(|share| pool(*share, None).risks).collect();
+        let exceeds = match exceeded {
+            None => vec![false; self.shares.len()],
+            Some(_) => self.shares.iter().flat_map(|share| pool(*share, exceeded).exceeds).collect(),
+        };
         let told = self.explains.then(|| self.hazard.drivers(&shown.row));
         let driver = told.and_then(|drivers| drivers.first().map(|(feature, _)| (*feature).to_owned()));
-        Watch { risks, held: shown.held, driver: driver.unwrap_or_default() }
+        Watch { risks, exceeds, driver: driver.unwrap_or_default() }
     }
 
     /// What production's model says, without its drivers.
@@ -111,11 +118,12 @@ mod tests {
     fn what_is_kept_is_judged_as_production_judges_it() {
         let (episode, policy) = (climbing(true), policy(LEAD_S));
         let kept = shown(&[&episode]).pop().unwrap();
-        let taught = Taught { hazard: hazard(), shares: &[1.0, 0.25], explains: false };
+        let taught = Taught { hazard: hazard(), shares: &[1.0, 0.25], beyond: None, explains: false };
         let ours = taught.course(&kept, &policy);
         let mut steps = 0;
         for (n, share) in [1.0, 0.25].into_iter().enumerate() {
-            let model = Model(Stacked { learned: Learned { hazard: hazard() }, share, levels: None });
+            let model =
+                Model(Stacked { learned: Learned { hazard: hazard() }, share, levels: None, beyond: None });
             replay(&episode, |step, windows| {
                 let Some(watch) = model.watch(windows, &policy) else { return };
                 let tick = ours.iter().find(|tick| tick.step == step).unwrap();

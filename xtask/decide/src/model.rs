@@ -116,5 +116,5 @@ fn trees() -> Result<(Stacked, Vec<Windows>)> {
         ..boost::Settings::default()
     };
     let hazard = train(&watched, None, &feature_names(), &EDGES_S, &Learner::Trees(settings))?;
-    Ok((Stacked { learned: Learned { hazard }, share: 0.5, levels: None }, seen))
+    Ok((Stacked { learned: Learned { hazard }, share: 0.5, levels: None, beyond: None }, seen))
 }

@@ -184,6 +184,22 @@ pub(super) fn ladder(card: &Card) -> String {
             if climbed.taken { "  taken" } else { "" }
         );
     }
+    if let Some(beyond) = &card.beyond {
+        let gain = beyond.gain.map(|g| format!("{:+.5} ({:+.5} to {:+.5})", g.value, g.low, g.high));
+        let _ = writeln!(
+            text,
+            "{:<12} {:>9.5}         {}{}",
+            "held",
+            beyond.brier,
+            gain.unwrap_or_default(),
+            if beyond.taken { "  taken" } else { "" }
+        );
+        let _ = writeln!(
+            text,
+            "{:<12} of {} that held more of a limit than any that stayed well, {} failed within the horizon",
+            "", beyond.witnesses, beyond.failed
+        );
+    }
     for LeftOut { rung, why } in &card.left_out {
         let _ = writeln!(text, "{:<12} left out: {why}", name(*rung));
     }

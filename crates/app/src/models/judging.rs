@@ -133,6 +133,12 @@ pub(super) fn judge(job: &Job) -> TrialView {
 
 /// The same, with who serves and who would like to in each other's place.
 fn swapped(rows: &[Judged]) -> Vec<Judged> {
-    let swap = |row: &Judged| Judged { champion: row.challenger, challenger: row.champion, ..row.clone() };
+    let swap = |row: &Judged| Judged {
+        mark: row.mark.clone(),
+        champion: row.challenger,
+        challenger: row.champion,
+        champion_exceeds: row.challenger_exceeds,
+        challenger_exceeds: row.champion_exceeds,
+    };
     rows.iter().map(swap).collect()
 }

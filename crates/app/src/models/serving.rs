@@ -63,14 +63,17 @@ impl Predictor for Serving {
             for running in inner.trials.iter_mut().filter(|r| r.trial.is_due(&windows.cell, windows.at)) {
                 let reach = running.trial.horizon();
                 // Both are asked for the same horizon: that of the one that is tried.
+                let alarm = |said: &Prediction| (said.probability.get(), said.exceeds);
                 let of_champion = if reach == horizon {
-                    Some(said.probability)
+                    Some(alarm(&said))
                 } else {
-                    inner.champion.predict_knowing(windows, reach, known).map(|p| p.probability)
+                    inner.champion.predict_knowing(windows, reach, known).as_ref().map(alarm)
                 };
-                let of_other = running.model.predict_knowing(windows, reach, known).map(|p| p.probability);
-                if let (Some(champion), Some(other)) = (of_champion, of_other) {
-                    let said = Said { champion: champion.get(), other: other.get() };
+                let of_other = running.model.predict_knowing(windows, reach, known).as_ref().map(alarm);
+                if let (Some((champion, champion_exceeds)), Some((other, other_exceeds))) =
+                    (of_champion, of_other)
+                {
+                    let said = Said { champion, other, champion_exceeds, other_exceeds };
                     running.trial.note(&windows.cell, service, windows.at, said);
                 }
             }

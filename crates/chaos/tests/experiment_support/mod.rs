@@ -181,6 +181,7 @@ impl Scene {
             time_to_failure: TimeToFailure::default(),
             interval: forefend_domain::Interval::Plain,
             outlooks: Vec::new(),
+            exceeds: false,
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

@@ -64,6 +64,7 @@ impl Predictor for AsTold {
             time_to_failure: TimeToFailure { p10, p50: None, p90: None },
             interval: forefend_domain::Interval::Plain,
             outlooks: Vec::new(),
+            exceeds: false,
             health: HealthScore::from_failure(probability),
             anomaly: 0.0,
             anomalies: Vec::new(),

@@ -2,10 +2,10 @@
 //!
 //! Every tick of every story is also checked against every invariant (see `support`).
 
-use crate::support::{SOON_S, Story, bp, close, id, per_second};
+use crate::support::{SOON_S, Story, bp, close, id, p, per_second};
 use forefend_domain::{
-    Basis, CellHealth, CellRole, DataGateView, Effect, EntryKind, LifeState, Mode, ShiftReason, ShiftRequest,
-    Verdict,
+    Basis, CellHealth, CellRole, DataGateView, Effect, EntryKind, LifeState, Mode, OperatingCurve,
+    OperatingPoint, ShiftReason, ShiftRequest, Verdict,
 };
 
 // ── moving away ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -44,6 +44,31 @@ fn the_trigger_must_hold_in_enough_ticks_before_anything_moves() {
     assert!(story.memory.shifts.is_empty(), "the old hit has been forgotten");
     story.tick();
     assert_eq!(story.shift("north").reason, ShiftReason::Predicted);
+}
+
+#[test]
+fn a_cell_that_holds_more_than_any_that_stayed_well_moves_below_a_threshold_that_a_curve_has_raised() {
+    let curve = OperatingCurve(vec![OperatingPoint {
+        threshold: p(0.97),
+        false_alarms_per_cell_week: 0.1,
+        recall: None,
+    }]);
+    let mut story = Story::begin().with_policy(|policy| policy.trigger = curve.trigger(&policy.trigger, 0.5));
+    story.is_predicted("north", 0.95, Some(SOON_S), Basis::Calibrated);
+    story.ticks(5);
+    assert!(story.memory.shifts.is_empty(), "what the curve tolerates begins at 97%");
+    story.exceeds("north", 0.4);
+    story.ticks(5);
+    assert!(story.memory.shifts.is_empty(), "less likely than what was written to act on");
+    story.exceeds("north", 0.7);
+    story.tick();
+    assert_eq!(story.shift("north").reason, ShiftReason::Predicted, "one tick suffices");
+
+    // Without a curve it is asked of all what was written, and in as many ticks.
+    let mut story = Story::begin();
+    story.exceeds("north", 0.55);
+    story.ticks(5);
+    assert!(story.memory.shifts.is_empty());
 }
 
 #[test]

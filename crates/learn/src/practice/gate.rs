@@ -130,8 +130,10 @@ pub fn gate(rows: &[Judged], papers: &Papers, settings: &Settings) -> Verdict {
     rows.sort_by(|a, b| (&a.mark.cell, a.mark.at).cmp(&(&b.mark.cell, b.mark.at)));
     let events: BTreeSet<&str> = failing(&rows, settings).map(|row| row.mark.block.as_str()).collect();
     let mut checks = vec![features(papers), freshness(papers), evidence(events.len(), settings)];
-    let (champion, challenger) =
-        (Side::of(&rows, settings, |row| row.champion), Side::of(&rows, settings, |row| row.challenger));
+    let (champion, challenger) = (
+        Side::of(&rows, settings, Judged::champion_alarm),
+        Side::of(&rows, settings, Judged::challenger_alarm),
+    );
     let losses = losses(&rows, settings);
     let gain = losses.as_ref().and_then(|losses| gain(losses, settings));
     checks.push(brier(gain));
@@ -404,7 +406,8 @@ pub fn operating_curve(rows: &[Judged], settings: &Settings) -> OperatingCurve {
     const POINTS: usize = 50;
     let mut rows: Vec<&Judged> = rows.iter().collect();
     rows.sort_by(|a, b| (&a.mark.cell, a.mark.at).cmp(&(&b.mark.cell, b.mark.at)));
-    let mut levels: Vec<f64> = rows.iter().map(|row| row.challenger).filter(|p| p.is_finite()).collect();
+    let mut levels: Vec<f64> =
+        rows.iter().map(|row| row.challenger_alarm()).filter(|p| p.is_finite()).collect();
     levels.sort_by(|a, b| b.total_cmp(a));
     levels.dedup();
     // Closer together at the top: nobody acts on what almost all looks reach.
@@ -415,8 +418,8 @@ pub fn operating_curve(rows: &[Judged], settings: &Settings) -> OperatingCurve {
     chosen.dedup();
     let point = |level: f64| OperatingPoint {
         threshold: Probability::clamped(level, Probability::ONE),
-        false_alarms_per_cell_week: false_alarms(&rows, settings, |row| row.challenger >= level),
-        recall: Side::at(&rows, settings, level, 0.0, |row| row.challenger).recall(),
+        false_alarms_per_cell_week: false_alarms(&rows, settings, |row| row.challenger_alarm() >= level),
+        recall: Side::at(&rows, settings, level, 0.0, Judged::challenger_alarm).recall(),
     };
     OperatingCurve(chosen.into_iter().filter_map(|i| levels.get(i)).map(|level| point(*level)).collect())
 }

@@ -15,6 +15,26 @@ pub struct Judged {
     pub champion: f64,
     /// As the one that would like to serve said, 0 to 1.
     pub challenger: f64,
+    /// Whether the one that serves said that the cell holds more than any that stayed well: an alarm of its own.
+    #[serde(default)]
+    pub champion_exceeds: bool,
+    /// Whether the one that would like to serve did.
+    #[serde(default)]
+    pub challenger_exceeds: bool,
+}
+
+impl Judged {
+    /// What a threshold of the one that serves is held against: certainty, where it was an alarm of its own.
+    #[must_use]
+    pub fn champion_alarm(&self) -> f64 {
+        if self.champion_exceeds { 1.0 } else { self.champion }
+    }
+
+    /// The same of the one that would like to serve.
+    #[must_use]
+    pub fn challenger_alarm(&self) -> f64 {
+        if self.challenger_exceeds { 1.0 } else { self.challenger }
+    }
 }
 
 /// Asks both models at every landmark, by the same way on which they are asked in production: with the windows of then, and nothing
@@ -30,9 +50,15 @@ pub fn judge(
     let horizon: Duration = grid.horizon;
     in_parallel(marks, |mark| {
         let windows = history.windows(&mark.cell, mark.at, grid.length)?;
-        let champion = champion.predict(&windows, horizon)?.probability.get();
-        let challenger = challenger.predict(&windows, horizon)?.probability.get();
-        Some(Judged { mark: mark.clone(), champion, challenger })
+        let (champion, challenger) =
+            (champion.predict(&windows, horizon)?, challenger.predict(&windows, horizon)?);
+        Some(Judged {
+            mark: mark.clone(),
+            champion: champion.probability.get(),
+            challenger: challenger.probability.get(),
+            champion_exceeds: champion.exceeds,
+            challenger_exceeds: challenger.exceeds,
+        })
     })
     .into_iter()
     .flatten()

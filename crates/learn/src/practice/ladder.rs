@@ -5,17 +5,19 @@ mod known;
 #[cfg(feature = "lstm")]
 mod memory;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use forefend_predict::learned::{
-    Calibration, Hazard, Learned, Lstm, Model, Remembering, RememberingParts, Stacked, feature_names,
+    Beyond, Calibration, Hazard, Learned, Lstm, Model, Remembering, RememberingParts, Stacked, feature_names,
     never_falls,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{FirstDay, Landmark, Looks};
 use crate::{
-    TrainError, boost,
+    TrainError,
+    beyond::{self, Held},
+    boost,
     evaluate::{
         Estimate,
         split::{Split, SplitError, folds},
@@ -156,6 +158,23 @@ pub struct Trained {
     pub left_out: Vec<LeftOut>,
     /// How the intervals of what was learned hold, a memory above it left aside; `None`: nothing was.
     pub intervals: Option<Intervals>,
+    /// What came of asking what cells that stayed well never held; `None`: nothing was learned that it could stand beside, or nobody that held more was seen to fail.
+    pub beyond: Option<TriedBeyond>,
+}
+
+/// How what cells that stayed well never held did beside the rung that was taken, on what it had not learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TriedBeyond {
+    /// Events and stretches of quiet that held more than all others.
+    pub witnesses: usize,
+    /// Those of them that failed within the horizon.
+    pub failed: usize,
+    /// The Brier score within the horizon with it.
+    pub brier: f64,
+    /// How much that is below the score without; not below 0 throughout: it was taken.
+    pub gain: Option<Estimate>,
+    /// Whether it serves.
+    pub taken: bool,
 }
 
 /// What the rungs so far have come to, and what the next is judged by.
@@ -193,6 +212,7 @@ struct Made {
     calibration: Calibration,
     share: f64,
     endings: Vec<Ending>,
+    beyond: Option<Beyond>,
 }
 
 /// How much what was learned may count beside the model of the first day.
@@ -244,10 +264,14 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         ladder.push(Climbed { rung, share, brier, gain, taken: is_better, asked: None });
         if is_better {
             let endings = endings(looks, &said, &calibration, share);
-            let made = Some(Made { learner, calibration, share, endings });
+            let made = Some(Made { learner, calibration, share, endings, beyond: None });
             taken = Taken { rung, said: best.said, losses: best.losses, made };
         }
     }
+    let beyond = match &taken.made {
+        Some(_) => tried_beyond(looks, &splits, &blocks, &known, &mut taken, settings)?,
+        None => None,
+    };
     let ground = Ground {
         looks,
         splits: &splits,
@@ -268,7 +292,56 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
     let rung = remembered.as_ref().map_or(taken.rung, |_| Rung::Lstm);
     ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == rung);
     let (model, intervals) = made(looks, &blocks, taken.made, remembered, settings)?;
-    Ok(Trained { model, rung, ladder, left_out, intervals })
+    Ok(Trained { model, rung, ladder, left_out, intervals, beyond })
+}
+
+/// Adds what cells that stayed well never held to the rung that is taken, if that is no worse beyond chance: it is for kinds of failure that were never seen, and
+/// those can't show in what is learned from.
+fn tried_beyond(
+    looks: &Looks,
+    splits: &[Split],
+    blocks: &[&str],
+    known: &Known,
+    taken: &mut Taken,
+    settings: &Settings,
+) -> Result<Option<TriedBeyond>, TrainError> {
+    let held: Vec<Held> = looks
+        .held
+        .iter()
+        .zip(&looks.marks)
+        .map(|(shares, mark)| Held { shares: *shares, followed: mark.followed })
+        .collect();
+    let Some(learned) = beyond::learn(&held, blocks, splits, &edges(settings))? else { return Ok(None) };
+    let horizon_s = settings.horizon.as_secs_f64();
+    let said: Vec<f64> =
+        taken.said.iter().enumerate().map(|(i, p)| either(*p, learned.within(i, horizon_s))).collect();
+    let losses = known.losses(&said);
+    let gain = known.gain(blocks, &taken.losses, &losses);
+    let witnesses: BTreeSet<&str> = learned.exceeding().map(|i| blocks[i]).collect();
+    let failing = learned.exceeding().filter(|i| looks.marks[*i].fails_within(settings.horizon));
+    let failed: BTreeSet<&str> = failing.map(|i| blocks[i]).collect();
+    let is_no_worse = gain.is_some_and(|gain| gain.high >= 0.0);
+    let tried = TriedBeyond {
+        witnesses: witnesses.len(),
+        failed: failed.len(),
+        brier: known.mean(&losses),
+        gain,
+        taken: is_no_worse,
+    };
+    if let Some(made) = taken.made.as_mut().filter(|_| is_no_worse) {
+        for (i, (ending, mark)) in made.endings.iter_mut().zip(&looks.marks).enumerate() {
+            ending.level = either(ending.level, learned.within(i, mark.followed.time_s));
+            ending.reach = either(ending.reach, learned.within(i, f64::INFINITY)).max(ending.level);
+        }
+        made.beyond = Some(learned.beyond);
+        (taken.said, taken.losses) = (said, losses);
+    }
+    Ok(Some(tried))
+}
+
+/// The probability of one or the other of two causes that know nothing of each other.
+fn either(one: f64, other: f64) -> f64 {
+    1.0 - (1.0 - one) * (1.0 - other)
 }
 
 /// The model that serves: learned again from all looks, and the memory above it, if it was worth its climb.
@@ -281,12 +354,12 @@ fn made(
 ) -> Result<(Model, Option<Intervals>), LadderError> {
     let (below, intervals) = match below {
         None => (None, None),
-        Some(Made { learner, calibration, share, endings }) => {
+        Some(Made { learner, calibration, share, endings, beyond }) => {
             let all: Vec<usize> = (0..looks.marks.len()).collect();
             let hazard = fit(looks, &all, &learner, settings)?.calibrated(calibration);
             let intervals = Intervals::of(&endings, blocks)?;
             let levels = intervals.levels;
-            (Some(Stacked { learned: Learned { hazard }, share, levels }), Some(intervals))
+            (Some(Stacked { learned: Learned { hazard }, share, levels, beyond }), Some(intervals))
         }
     };
     let Some(Remembered { climbed, lstm: Some(lstm), suspect_from }) = remembered else {

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use forefend_domain::{CellId, ServiceId, Timestamp};
 use forefend_predict::{
     Curve,
-    learned::{Lately, features_and_first_day, steps_in_a_look},
+    learned::{HELD_FAMILIES, Lately, features_and_first_day, shares_held, steps_in_a_look},
 };
 use forefend_telemetry::history::{CellHistory, History, Incident, IncidentSource};
 use serde::{Deserialize, Serialize};
@@ -186,6 +186,8 @@ pub struct Looks {
     pub rows: Vec<Vec<f32>>,
     /// What the model of the first day said at each.
     pub first_day: Vec<FirstDay>,
+    /// How full each of [`HELD_FAMILIES`] had been for a while at each; NaN: not known.
+    pub held: Vec<[f32; HELD_FAMILIES.len()]>,
     /// What was seen lately at each ([`Lately::rows`]); nothing in a build that trains no memory.
     pub lately: Vec<Vec<f32>>,
     /// Steps of a window in a look of that.
@@ -219,15 +221,17 @@ pub fn look(history: &History, marks: Vec<Landmark>, grid: &Grid) -> Looks {
         let windows = history.windows(&mark.cell, mark.at, grid.length)?;
         let (row, first_day) = features_and_first_day(&windows, grid.horizon)?;
         let lately = cfg!(feature = "lstm").then(|| Lately::of(&windows, steps).rows);
-        Some((row.values, FirstDay::of(&first_day.curve, mark.followed), lately.unwrap_or_default()))
+        let first_day = FirstDay::of(&first_day.curve, mark.followed);
+        Some((row.values, first_day, shares_held(&windows), lately.unwrap_or_default()))
     });
     let mut looks = Looks { steps, ..Looks::default() };
-    for (mark, (row, first_day, lately)) in
+    for (mark, (row, first_day, held, lately)) in
         marks.into_iter().zip(seen).filter_map(|(mark, seen)| Some((mark, seen?)))
     {
         looks.marks.push(mark);
         looks.rows.push(row);
         looks.first_day.push(first_day);
+        looks.held.push(held);
         looks.lately.push(lately);
     }
     looks
@@ -240,8 +244,9 @@ impl Looks {
         let marks = numbers.iter().map(|i| self.marks[*i].clone()).collect();
         let rows = numbers.iter().map(|i| self.rows[*i].clone()).collect();
         let first_day = numbers.iter().map(|i| self.first_day[*i]).collect();
+        let held = numbers.iter().map(|i| self.held[*i]).collect();
         let lately = numbers.iter().map(|i| self.lately[*i].clone()).collect();
-        Self { marks, rows, first_day, lately, steps: self.steps }
+        Self { marks, rows, first_day, held, lately, steps: self.steps }
     }
 
     /// How many incidents, by what they share, are within the horizon of a landmark.

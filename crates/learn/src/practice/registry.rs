@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Fingerprint, Spread,
     gate::Verdict,
-    ladder::{Climbed, LeftOut, Rung},
+    ladder::{Climbed, LeftOut, Rung, TriedBeyond},
 };
 use crate::{evaluate::reliability::Bin, levels::Intervals};
 
@@ -68,6 +68,9 @@ pub struct Card {
     /// How its intervals of the time to failure hold, on failures that were held out; `None`: it tells those of the first day.
     #[serde(default)]
     pub intervals: Option<Intervals>,
+    /// What came of asking what cells that stayed well never held; `None`: nobody that held more was seen to fail.
+    #[serde(default)]
+    pub beyond: Option<TriedBeyond>,
 }
 
 /// A model with its card.

@@ -104,6 +104,7 @@ impl Study {
             operating: gate::operating_curve(&judged, &self.gate),
             spread: Spread::of(&older.rows),
             intervals: trained.intervals,
+            beyond: trained.beyond,
         };
         Ok(Stored { card, model: trained.model })
     }

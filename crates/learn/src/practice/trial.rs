@@ -39,12 +39,16 @@ pub struct Trial {
 }
 
 /// What both said of a cell at an instant.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Said {
     /// P(fail within the horizon) as the champion says.
     pub champion: f64,
     /// As the other says.
     pub other: f64,
+    /// Whether the champion says that the cell holds more than any that stayed well.
+    pub champion_exceeds: bool,
+    /// Whether the other does.
+    pub other_exceeds: bool,
 }
 
 /// One cell, and what is not yet known of it.
@@ -63,6 +67,10 @@ struct Open {
     at: Timestamp,
     champion: f64,
     other: f64,
+    #[serde(default)]
+    champion_exceeds: bool,
+    #[serde(default)]
+    other_exceeds: bool,
     weight: f32,
 }
 
@@ -133,8 +141,9 @@ impl Trial {
         let fresh = || Watched { service: service.clone(), asked: at, open: VecDeque::new(), failed: None };
         let known = self.watched.entry(cell.clone()).or_insert_with(fresh);
         known.asked = at;
-        let (champion, other, weight) = (said.champion, said.other, self.one_cell_of as f32);
-        known.open.push_back(Open { at, champion, other, weight });
+        let Said { champion, other, champion_exceeds, other_exceeds } = said;
+        let weight = self.one_cell_of as f32;
+        known.open.push_back(Open { at, champion, other, champion_exceeds, other_exceeds, weight });
         let ends = at + self.horizon;
         self.next = Some(self.next.map_or(ends, |next| next.min(ends)));
     }
@@ -239,9 +248,9 @@ fn judged(
     block: String,
     kind: String,
 ) -> Judged {
-    let Open { at, champion, other, weight } = open;
+    let Open { at, champion, other, champion_exceeds, other_exceeds, weight } = open;
     let mark = Landmark { cell: cell.clone(), service: service.clone(), at, followed, block, kind, weight };
-    Judged { mark, champion, challenger: other }
+    Judged { mark, champion, challenger: other, champion_exceeds, challenger_exceeds: other_exceeds }
 }
 
 /// Whether a name is in the share `1 / n` of all names; `n` a power of two, so that each share holds all smaller ones. The same in every run.
@@ -275,7 +284,7 @@ mod tests {
     fn ask(trial: &mut Trial, name: &str, s: u64) {
         let service = ServiceId::new("shop").unwrap();
         if trial.is_due(&cell(name), at(s)) {
-            trial.note(&cell(name), &service, at(s), Said { champion: 0.1, other: 0.2 });
+            trial.note(&cell(name), &service, at(s), Said { champion: 0.1, other: 0.2, ..Said::default() });
         }
     }
 
@@ -336,7 +345,7 @@ mod tests {
                     failures += 1;
                 }
                 if !failed && trial.is_due(name, at(s)) {
-                    trial.note(name, &shop, at(s), Said { champion: 0.1, other: 0.2 });
+                    trial.note(name, &shop, at(s), Said { champion: 0.1, other: 0.2, ..Said::default() });
                     said += 1;
                 }
             }
@@ -364,7 +373,7 @@ mod tests {
         let asked = (0..10_000).filter(|n| trial.is_due(&cell(&format!("c{n}")), at(1))).count();
         assert!((2_200..2_800).contains(&asked), "{asked} of 10000, a quarter is expected");
         let (name, shop) = (cell("any"), ServiceId::new("shop").unwrap());
-        trial.note(&name, &shop, at(1), Said { champion: 0.1, other: 0.2 });
+        trial.note(&name, &shop, at(1), Said { champion: 0.1, other: 0.2, ..Said::default() });
         trial.pass(at(31));
         assert_eq!(trial.judged()[0].mark.weight, 4.0);
         trial.fleet(0);

@@ -1,5 +1,6 @@
 //! Models that were trained on failures, as values: what `forefend-learn` makes and what is served.
 
+mod beyond;
 mod calibration;
 mod features;
 mod hazard;
@@ -14,6 +15,7 @@ mod stacked;
 mod told;
 mod trees;
 
+pub use beyond::{Beyond, BeyondParts, HELD_FAMILIES, shares_held};
 pub use calibration::Calibration;
 pub use features::{Row, feature_names, features, features_and_first_day, never_falls};
 pub use hazard::{Hazard, Scorer};

@@ -74,6 +74,7 @@ impl Learned {
             time_to_failure: curve.time_to_failure(),
             interval: first_day.interval,
             outlooks: first_day.outlooks.clone(),
+            exceeds: false,
             health: HealthScore::from_failure(probability),
             anomaly: first_day.anomaly,
             anomalies: first_day.anomalies.clone(),

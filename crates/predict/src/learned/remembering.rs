@@ -180,7 +180,11 @@ impl Predictor for Remembering {
         }
         match self.remembered(windows, horizon, &below) {
             None => Some(below),
-            Some(said) => Some(Stacked::pool(self.parts.share, said, &below, horizon)),
+            Some(said) => {
+                // What the cell holds is no matter of who speaks.
+                let pooled = Stacked::pool(self.parts.share, said, &below, horizon, None);
+                Some(Prediction { exceeds: below.exceeds, ..pooled })
+            }
         }
     }
 }

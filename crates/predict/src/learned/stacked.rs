@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use forefend_domain::{Driver, HealthScore, MetricName, Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
-use super::Learned;
+use super::{Beyond, Learned, beyond::Exceeded};
 use crate::{Curve, DayZero, Known, Levels, Predictor, Unusual};
 
 /// What was learned and what the model of the first day says, on one curve: at every time the log odds of both are averaged (a logarithmic
@@ -19,6 +19,9 @@ pub struct Stacked {
     /// Where the curve of both is read for the ends of the time to failure, from failures that were held out; `None`: too few of those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub levels: Option<Levels>,
+    /// What cells that stayed well never held, a cause of its own beside both; `None`: too little is known, or it foretells nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<Beyond>,
 }
 
 impl Predictor for Stacked {
@@ -34,15 +37,24 @@ impl Predictor for Stacked {
         let learned = self.learned.beside(windows, horizon, &of_any)?;
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
         let known = Known { unusual: Some(unusual), ..Known::default() };
-        Some(known.told(Self::pooled(self.share, learned, &of_this, horizon, self.levels.as_ref())))
+        let beyond = self.beyond.as_ref().and_then(|beyond| Some((beyond, Some(beyond.exceeded(windows)?))));
+        let pooled = Self::pooled(self.share, learned, &of_this, horizon, (self.levels.as_ref(), beyond));
+        Some(known.told(pooled))
     }
 }
 
 impl Stacked {
-    /// Puts two predictions for the same horizon on one curve, the first with this share.
+    /// Puts two predictions for the same horizon on one curve, the first with this share, and adds what cells never held that stayed well where
+    /// the cell does. The metric behind that is not named.
     #[must_use]
-    pub fn pool(share: f64, learned: Prediction, first_day: &Prediction, horizon: Duration) -> Prediction {
-        Self::pooled(share, learned, first_day, horizon, None)
+    pub fn pool(
+        share: f64,
+        learned: Prediction,
+        first_day: &Prediction,
+        horizon: Duration,
+        exceeded: Option<&Beyond>,
+    ) -> Prediction {
+        Self::pooled(share, learned, first_day, horizon, (None, exceeded.map(|beyond| (beyond, None))))
     }
 
     fn pooled(
@@ -50,16 +62,21 @@ impl Stacked {
         learned: Prediction,
         first_day: &Prediction,
         horizon: Duration,
-        levels: Option<&Levels>,
+        (levels, beyond): (Option<&Levels>, Option<(&Beyond, Option<Exceeded<'_>>)>),
     ) -> Prediction {
         let share = if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) };
         let (mut of_learned, mut of_first_day) = (learned.curve.as_slice(), first_day.curve.as_slice());
-        let curve = Curve::new(horizon).with_probabilities(|t| {
+        let mut curve = Curve::new(horizon).with_probabilities(|t| {
             // Both curves stand on the grid of this horizon, which is asked for in its order.
             let (learned, first_day) = (at(&mut of_learned, t), at(&mut of_first_day, t));
             let pooled = share * log_odds(learned) + (1.0 - share) * log_odds(first_day);
             1.0 / (1.0 + (-pooled).exp())
         });
+        let horizon_s = horizon.as_secs_f64();
+        let of_both = curve.hazard_at(horizon_s);
+        if let Some((beyond, _)) = beyond {
+            curve.add(&beyond.curve(horizon));
+        }
         let probability = curve.probability_within(horizon);
         let mut drivers: BTreeMap<MetricName, Driver> = BTreeMap::new();
         for (of, share) in [(&learned, share), (first_day, 1.0 - share)] {
@@ -70,6 +87,16 @@ impl Stacked {
                     .and_modify(|known| known.contribution += part)
                     .or_insert_with(|| Driver { contribution: part, ..driver.clone() });
             }
+        }
+        let named: f64 = drivers.values().map(|driver| driver.contribution).sum();
+        if let Some((_, Some(exceeded))) = beyond {
+            let both = of_both / curve.hazard_at(horizon_s).max(f64::MIN_POSITIVE);
+            drivers.values_mut().for_each(|driver| driver.contribution *= both);
+            let driver = exceeded.driver(named.max(LEAST_NAMED) * (1.0 - both));
+            drivers
+                .entry(driver.metric.clone())
+                .and_modify(|known| known.contribution += driver.contribution)
+                .or_insert(driver);
         }
         let named: f64 = drivers.values().map(|driver| driver.contribution).sum();
         let mut drivers: Vec<Driver> = drivers.into_values().collect();
@@ -84,10 +111,14 @@ impl Stacked {
             health: HealthScore::from_failure(probability),
             drivers,
             curve: curve.points(),
+            exceeds: beyond.is_some(),
             ..learned
         }
     }
 }
+
+/// What the others' drivers come to where nothing was worth naming, beside one that is.
+const LEAST_NAMED: f64 = 1e-9;
 
 /// The probability of a curve at the first of its times that is not before `t`, or at its last; what lies before is left behind.
 fn at(curve: &mut &[(f64, f64)], t: f64) -> f64 {
@@ -165,7 +196,7 @@ mod tests {
         ) {
             let windows = windows(&(0..60).map(|n| from + slope * f64::from(n)).collect::<Vec<_>>());
             let p = |share: f64| {
-                let said = Stacked { learned: learned(), share, levels: None }.predict(&windows, HORIZON).unwrap();
+                let said = Stacked { learned: learned(), share, levels: None, beyond: None }.predict(&windows, HORIZON).unwrap();
                 let named: f64 = said.drivers.iter().map(|driver| driver.contribution).sum();
                 assert!(said.drivers.is_empty() || (named - 1.0).abs() < 1e-9);
                 assert!(said.time_to_failure.is_ordered());
@@ -198,7 +229,9 @@ mod tests {
     fn levels_move_the_ends_and_nothing_else() {
         let windows = windows(&(0..60).map(|n| 40.0 + 0.75 * f64::from(n)).collect::<Vec<_>>());
         let said = |levels: Option<Levels>| {
-            Stacked { learned: learned(), share: 0.5, levels }.predict(&windows, HORIZON).unwrap()
+            Stacked { learned: learned(), share: 0.5, levels, beyond: None }
+                .predict(&windows, HORIZON)
+                .unwrap()
         };
         let (plain, moved) = (said(None), said(Some(Levels::new(0.02, 0.97))));
         assert_eq!((plain.interval, moved.interval), (Interval::Plain, Interval::Calibrated));
@@ -206,7 +239,9 @@ mod tests {
         assert!(after.p10.unwrap() < before.p10.unwrap() && after.p50 == before.p50 && after.is_ordered());
         assert_eq!((&plain.curve, plain.probability), (&moved.curve, moved.probability));
         // A model that was kept before there were levels is read as it was.
-        let text = serde_json::to_string(&Stacked { learned: learned(), share: 0.5, levels: None }).unwrap();
+        let text =
+            serde_json::to_string(&Stacked { learned: learned(), share: 0.5, levels: None, beyond: None })
+                .unwrap();
         assert!(!text.contains("levels"));
         assert_eq!(serde_json::from_str::<Stacked>(&text).unwrap().levels, None);
     }
@@ -215,7 +250,7 @@ mod tests {
     fn a_share_that_is_none_is_taken_to_be_the_nearest() {
         let windows = windows(&[50.0; 60]);
         let p = |share: f64| {
-            Stacked { learned: learned(), share, levels: None }
+            Stacked { learned: learned(), share, levels: None, beyond: None }
                 .predict(&windows, HORIZON)
                 .unwrap()
                 .probability

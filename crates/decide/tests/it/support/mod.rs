@@ -27,9 +27,10 @@ struct Outlook {
     probability: f64,
     p10: Option<Duration>,
     basis: Basis,
+    exceeds: bool,
 }
 
-const CALM: Outlook = Outlook { probability: 0.001, p10: None, basis: Basis::Prior };
+const CALM: Outlook = Outlook { probability: 0.001, p10: None, basis: Basis::Prior, exceeds: false };
 
 /// A world, what is remembered, and everything that was said and done.
 #[derive(Debug)]
@@ -172,12 +173,19 @@ impl Story {
     /// A grounded prediction: fails with 90% within the horizon, and one time in ten sooner than `p10_s`.
     pub(crate) fn failure_is_foreseen(&mut self, name: &str, p10_s: f64) {
         let p10 = Some(Duration::from_secs_f64(p10_s));
-        self.outlook.insert(id(name), Outlook { probability: 0.9, p10, basis: Basis::FirstPassage });
+        self.outlook
+            .insert(id(name), Outlook { probability: 0.9, p10, basis: Basis::FirstPassage, exceeds: false });
     }
 
     pub(crate) fn is_predicted(&mut self, name: &str, probability: f64, p10_s: Option<f64>, basis: Basis) {
         let p10 = p10_s.map(Duration::from_secs_f64);
-        self.outlook.insert(id(name), Outlook { probability, p10, basis });
+        self.outlook.insert(id(name), Outlook { probability, p10, basis, exceeds: false });
+    }
+
+    /// It holds more than any cell that stayed well.
+    pub(crate) fn exceeds(&mut self, name: &str, probability: f64) {
+        let p10 = Some(Duration::from_secs_f64(SOON_S));
+        self.outlook.insert(id(name), Outlook { probability, p10, basis: Basis::Calibrated, exceeds: true });
     }
 
     pub(crate) fn nothing_is_foreseen(&mut self, name: &str) {
@@ -301,7 +309,8 @@ impl Story {
             .keys()
             .map(|cell| {
                 let o = self.outlook.get(cell).copied().unwrap_or(CALM);
-                (cell.clone(), prediction(cell, self.world.now, o.probability, o.p10, o.basis))
+                let said = prediction(cell, self.world.now, o.probability, o.p10, o.basis);
+                (cell.clone(), Prediction { exceeds: o.exceeds, ..said })
             })
             .collect()
     }

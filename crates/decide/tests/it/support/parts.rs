@@ -53,6 +53,7 @@ pub(crate) fn policy() -> Policy {
             clear_below: p(0.1),
             hits: 2,
             of_ticks: 3,
+            exceeding_at: None,
             margin: Duration::from_secs(1),
         },
         canary: CanaryPolicy {
@@ -139,6 +140,7 @@ pub(crate) fn prediction(
         time_to_failure: TimeToFailure { p10, p50: p10.map(|t| t * 2), p90: p10.map(|t| t * 4) },
         interval: forefend_domain::Interval::Plain,
         outlooks: Vec::new(),
+        exceeds: false,
         health: HealthScore::from_failure(p(probability)),
         anomaly: 0.0,
         anomalies: Vec::new(),

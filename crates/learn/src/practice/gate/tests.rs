@@ -64,7 +64,8 @@ fn rows(
                 kind: if within { look.kind.to_owned() } else { String::new() },
                 weight: 1.0,
             };
-            Judged { mark, champion: champion(look), challenger: challenger(look) }
+            let (champion, challenger) = (champion(look), challenger(look));
+            Judged { mark, champion, challenger, champion_exceeds: false, challenger_exceeds: false }
         })
         .collect()
 }

@@ -54,7 +54,7 @@ fn below() -> Stacked {
     let linear = Linear::new(-6.0, weights, zeros, ones).unwrap();
     let hazard =
         Hazard::new(vec![5.0, 15.0, 30.0], names, Scorer::Linear(linear), Calibration::Identity).unwrap();
-    Stacked { learned: Learned { hazard }, share: 1.0, levels: None }
+    Stacked { learned: Learned { hazard }, share: 1.0, levels: None, beyond: None }
 }
 
 fn parts() -> RememberingParts {
