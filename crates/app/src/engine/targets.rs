@@ -114,7 +114,7 @@ fn target(
     let mut addresses = vec![address, metrics_at];
     addresses.extend(scrape.as_ref().map(|scrape| scrape.address));
     addresses.dedup();
-    let push = PushTarget { addresses, metrics: selectors() };
+    let push = PushTarget { addresses, metrics: selectors(), known_as: Vec::new() };
     Target { cell, scrape, probe: Some(probe), host, logs: None, push, paused }
 }
 
