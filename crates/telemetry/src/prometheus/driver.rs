@@ -16,18 +16,16 @@ use tokio::{
 
 use super::{
     AskedMetric, PrometheusOptions,
-    api::{self, Answered, Unanswered},
+    api::{self, Answered},
     clock::ClockDifference,
     health::{Health, Place},
     question::{Grid, Portion, due, fresh},
+    trouble::{LONGEST_WAIT, Trouble, backoff, not_answered, of_status, words},
 };
 use crate::{
     collector::{Found, Pulled},
     fetch::{Answer, Ask, Client, FetchError},
 };
-
-/// After failures it is asked less and less often, but at least this often: meanwhile there is nothing to see.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Nothing is asked more often than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -49,6 +47,8 @@ struct Followed {
     metric: AskedMetric,
     /// Up to when it was asked for, in our clock.
     seen_to: Option<Timestamp>,
+    /// Time before that which is still to be read, in our clock too.
+    behind: Option<(Timestamp, Timestamp)>,
     portion: Portion,
     /// Cells that had a value when it was last asked for.
     before: BTreeSet<CellId>,
@@ -60,18 +60,19 @@ struct Followed {
     failures: u32,
     /// It is not asked for before this, for it failed.
     not_before: Option<Instant>,
+    /// The same of its past: that must not hold up what is new.
+    past_not_before: Option<Instant>,
 }
 
-/// Why there is no answer.
-enum Trouble {
-    /// Nothing can be asked of this server.
-    Server(String),
-    /// This can't be asked, or not now.
-    Question(String),
-    /// It took too long.
-    Slow(String),
-    /// Less may be asked at once.
-    TooMuch(String),
+impl Followed {
+    fn may_be_asked(&self) -> bool {
+        self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+
+    /// The time that is still to be read, unless that failed a short while ago.
+    fn to_catch_up(&self) -> Option<(Timestamp, Timestamp)> {
+        self.behind.filter(|_| self.past_not_before.is_none_or(|at| Instant::now() >= at))
+    }
 }
 
 impl Driver {
@@ -81,6 +82,7 @@ impl Driver {
         let followed = |metric: &AskedMetric| Followed {
             metric: metric.clone(),
             seen_to: None,
+            behind: None,
             portion: Portion::new(cells),
             before: BTreeSet::new(),
             limits: BTreeMap::new(),
@@ -88,6 +90,7 @@ impl Driver {
             told: false,
             failures: 0,
             not_before: None,
+            past_not_before: None,
         };
         let metrics = options.metrics.iter().map(followed).collect();
         let options = PrometheusOptions { interval, ..options };
@@ -99,6 +102,11 @@ impl Driver {
         loop {
             let worked = self.round().await;
             failures = if worked { 0 } else { failures.saturating_add(1) };
+            if worked && self.metrics.iter().any(|followed| followed.to_catch_up().is_some()) {
+                // Each round reads some of it.
+                task::yield_now().await;
+                continue;
+            }
             rounds.send_modify(|rounds| *rounds += 1);
             time::sleep(self.wait(failures)).await;
         }
@@ -117,43 +125,74 @@ impl Driver {
         backoff(interval, failures) + Duration::from_millis(ms(interval) - in_interval)
     }
 
-    /// Asks for all that is due; whether the server answers.
+    /// Asks for what is new of all metrics, then for what is missing of the past; whether the server answers.
     async fn round(&mut self) -> bool {
         let began = Instant::now();
-        let caught_up = self.metrics.iter().all(|followed| followed.seen_to.is_some());
+        let usual = self.metrics.iter().all(|of| of.seen_to.is_some() && of.behind.is_none());
         if let Err(what) = self.tell_time().await {
             return self.server_fails(what);
         }
         let mut slow = 0;
         for n in 0..self.metrics.len() {
-            if self.metrics[n].not_before.is_some_and(|at| Instant::now() < at) {
-                continue;
-            }
-            let place = Place::Metric(self.metrics[n].metric.name.to_string());
-            let (problem, failed) = match self.ask_for(n).await {
-                Ok(problem) => (problem, false),
-                Err(Trouble::Server(what)) => return self.server_fails(what),
-                Err(Trouble::Slow(what)) => {
-                    slow += 1;
-                    if slow >= SLOW_AT_MOST {
-                        return self.server_fails(what);
-                    }
-                    (Some(what), true)
+            if self.metrics[n].may_be_asked() {
+                let asked = self.ask_for(n).await;
+                if let Err(what) = self.settle(n, asked, &mut slow) {
+                    return self.server_fails(what);
                 }
-                Err(Trouble::Question(what) | Trouble::TooMuch(what)) => (Some(what), true),
-            };
-            let (interval, followed) = (self.options.interval, &mut self.metrics[n]);
-            followed.failures = if failed { followed.failures.saturating_add(1) } else { 0 };
-            followed.not_before = failed.then(|| Instant::now() + backoff(interval, followed.failures));
-            self.health.note(place, problem);
+            }
         }
         let (took, interval) = (began.elapsed(), self.options.interval);
-        let late = (caught_up && took > interval).then(|| {
+        let late = (usual && slow == 0 && took > interval).then(|| {
             format!("all answers together took {took:.1?}, and are wanted every {interval:?}; ask for fewer metrics, for recording rules, or less often")
         });
         self.health.note(Place::Pace, late);
+        // Not longer than that, or what is new would be late.
+        let until = Instant::now() + interval;
+        for n in 0..self.metrics.len() {
+            while let Some((from, to)) = self.metrics[n].to_catch_up()
+                && Instant::now() < until
+            {
+                let place = Place::Past(self.metrics[n].metric.name.to_string());
+                let problem = match self.catch_up(n, from, to).await {
+                    // What is odd about it is told of what is new, if it still is.
+                    Ok(()) => None,
+                    Err(Trouble::Server(what)) => return self.server_fails(what),
+                    Err(Trouble::Slow(what) | Trouble::Question(what) | Trouble::TooMuch(what)) => {
+                        self.metrics[n].past_not_before = Some(Instant::now() + LONGEST_WAIT);
+                        Some(what)
+                    }
+                };
+                self.health.note(place, problem);
+            }
+        }
         self.health.note(Place::Server, None);
         true
+    }
+
+    /// Notes how a question went. An error: it is the server that fails.
+    fn settle(
+        &mut self,
+        n: usize,
+        asked: Result<Option<String>, Trouble>,
+        slow: &mut usize,
+    ) -> Result<(), String> {
+        let (problem, failed) = match asked {
+            Ok(problem) => (problem, false),
+            Err(Trouble::Server(what)) => return Err(what),
+            Err(Trouble::Slow(what)) => {
+                *slow += 1;
+                if *slow >= SLOW_AT_MOST {
+                    return Err(what);
+                }
+                (Some(what), true)
+            }
+            Err(Trouble::Question(what) | Trouble::TooMuch(what)) => (Some(what), true),
+        };
+        let (interval, followed) = (self.options.interval, &mut self.metrics[n]);
+        followed.failures = if failed { followed.failures.saturating_add(1) } else { 0 };
+        followed.not_before = failed.then(|| Instant::now() + backoff(interval, followed.failures));
+        self.health.note(Place::Metric(followed.metric.name.to_string()), problem);
+        Ok(())
     }
 
     fn server_fails(&mut self, what: String) -> bool {
@@ -178,32 +217,26 @@ impl Driver {
         Ok(())
     }
 
-    /// Asks for one metric, from where it is known to now. What does not work though there is an answer, in words.
+    /// Asks for one metric, from where it is known to now. What is odd about the answer, in words. What is too much for one answer is left for later, the
+    /// oldest first.
     async fn ask_for(&mut self, n: usize) -> Result<Option<String>, Trouble> {
-        let step_ms = u64::try_from(self.options.interval.as_millis()).unwrap_or(u64::MAX);
         let (now, options, followed) = (self.into.now(), &self.options, &self.metrics[n]);
         let from = due(followed.seen_to, now, options.overlap, options.look_back, self.into.window());
-        let mut rest = Grid::between(self.clock.theirs(from), self.clock.theirs(now), step_ms);
-        if let (Some(query), Some(grid)) = (followed.metric.what.limit_query.clone(), rest.map(Grid::newest))
-        {
-            self.ask_for_limits(n, &query, grid).await?;
+        let Some(grid) = self.grid(from, now) else { return Ok(None) };
+        if let Some(query) = followed.metric.what.limit_query.clone() {
+            self.ask_for_limits(n, &query, grid.newest()).await?;
         }
-        let query = fresh(&self.metrics[n].metric.what.query, self.options.fresh_for);
-        let mut problem = None;
-        while let Some(grid) = rest {
-            let (part, later) = grid.split(self.metrics[n].portion.instants());
-            match self.ask(&query, &part).await {
-                Ok(answered) => {
-                    self.metrics[n].portion.answered(answered.series.len());
-                    problem = self.take(n, &part, answered);
-                    self.metrics[n].seen_to = Some(self.clock.ours(part.range().1));
-                    rest = later;
-                }
-                Err(Trouble::TooMuch(_)) if self.metrics[n].portion.too_much(part.count()) => {}
-                Err(trouble) => return Err(trouble),
-            }
-        }
+        let (older, newest, answered) = self.ask_for_newest(n, grid).await?;
+        let mut before = std::mem::take(&mut self.metrics[n].before);
+        let problem = self.take(n, &newest, answered, &mut before);
+        let older = older.map(|older| self.ours(&older));
         let followed = &mut self.metrics[n];
+        followed.before = before;
+        followed.seen_to = Some(self.clock.ours(newest.range().1));
+        followed.behind = match (older, followed.behind) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (one, other) => one.or(other),
+        };
         if !followed.yielded && !followed.told {
             followed.told = true;
             let (url, metric) = (&self.options.url, &followed.metric.name);
@@ -214,14 +247,65 @@ impl Driver {
         Ok(problem)
     }
 
+    /// Asks for the newest part of what is missing of the past, from `from` to `to`.
+    async fn catch_up(&mut self, n: usize, from: Timestamp, to: Timestamp) -> Result<(), Trouble> {
+        let reached = self.into.now() - self.into.window();
+        let Some(grid) = self.grid(from.max(reached), to) else {
+            self.metrics[n].behind = None;
+            return Ok(());
+        };
+        let (older, newest, answered) = self.ask_for_newest(n, grid).await?;
+        // Nothing of that time was shown before.
+        self.take(n, &newest, answered, &mut BTreeSet::new());
+        self.metrics[n].behind = older.map(|older| self.ours(&older));
+        Ok(())
+    }
+
+    /// The instants of a time of ours, in the other's clock.
+    fn grid(&self, from: Timestamp, to: Timestamp) -> Option<Grid> {
+        let step_ms = u64::try_from(self.options.interval.as_millis()).unwrap_or(u64::MAX);
+        Grid::between(self.clock.theirs(from), self.clock.theirs(to), step_ms)
+    }
+
+    fn ours(&self, grid: &Grid) -> (Timestamp, Timestamp) {
+        let (from, to) = grid.range();
+        (self.clock.ours(from), self.clock.ours(to))
+    }
+
+    /// Asks for the newest instants of a grid, as many as can be had at once; first what was left out.
+    async fn ask_for_newest(
+        &mut self,
+        n: usize,
+        grid: Grid,
+    ) -> Result<(Option<Grid>, Grid, Answered), Trouble> {
+        let query = fresh(&self.metrics[n].metric.what.query, self.options.fresh_for);
+        loop {
+            let (older, newest) = grid.split(self.metrics[n].portion.instants());
+            match self.ask(&query, &newest).await {
+                Ok(answered) => {
+                    self.metrics[n].portion.answered(answered.series.len());
+                    return Ok((older, newest, answered));
+                }
+                Err(Trouble::TooMuch(_)) if self.metrics[n].portion.too_much(newest.count()) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+
     /// Puts an answer where it belongs. What is odd about it, in words.
-    fn take(&mut self, n: usize, grid: &Grid, answered: Answered) -> Option<String> {
+    fn take(
+        &mut self,
+        n: usize,
+        grid: &Grid,
+        answered: Answered,
+        before: &mut BTreeSet<CellId>,
+    ) -> Option<String> {
         let (clock, followed) = (&self.clock, &mut self.metrics[n]);
         let there = answered.series.len();
         let Found { of_cells, stranger } = self.into.find(&self.options.cell_labels, answered.series);
         let spec = followed.metric.spec();
         let ours = |at: Timestamp| clock.ours(at);
-        let taken = self.into.take(&spec, &followed.limits, grid, ours, &of_cells, &mut followed.before);
+        let taken = self.into.take(&spec, &followed.limits, grid, ours, &of_cells, before);
         followed.yielded |= there > 0;
         let nobody = stranger.filter(|_| of_cells.is_empty()).map(|stranger| {
             format!(
@@ -271,13 +355,7 @@ impl Driver {
         let options = &self.options;
         let mut path = api::range_path(options.url.prefix(), expression, grid.range(), options.interval);
         path.push_str(&api::bounds(options.timeout, options.fresh_for));
-        let answer = self.get(&path).await.map_err(|error| match &error {
-            FetchError::Timeout { .. } => Trouble::Slow(words(&error)),
-            FetchError::TooLarge { .. } => Trouble::TooMuch(words(&error)),
-            FetchError::BadPath { .. } => Trouble::Question(words(&error)),
-            _ => Trouble::Server(words(&error)),
-        })?;
-        let Answer { status, body, .. } = answer;
+        let Answer { status, body, .. } = self.get(&path).await?;
         // A large one takes long enough to hold up whatever else is asked meanwhile.
         let read = task::spawn_blocking(move || api::series(&body)).await;
         // It ends otherwise only with the runtime, or in a panic, which that tells.
@@ -306,78 +384,5 @@ impl Driver {
         let address = found.map_err(nowhere)?.next();
         let address = address.ok_or_else(|| nowhere(std::io::ErrorKind::NotFound.into()))?;
         Ok(Client::named(address, url.authority()))
-    }
-}
-
-/// Doubles with each failure.
-fn backoff(interval: Duration, failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        n => interval.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_WAIT),
-    }
-}
-
-/// What is wrong with an answer, by what the server says of it.
-fn not_answered(status: u16, unanswered: &Unanswered) -> Trouble {
-    match unanswered {
-        Unanswered::Refused { kind, what } => match kind.as_str() {
-            "timeout" | "canceled" => {
-                Trouble::Slow(format!("{what}; ask for less, for a recording rule, or raise `timeout`"))
-            }
-            "execution" if what.contains("too many samples") => {
-                Trouble::TooMuch(format!("{what}; ask for less, or raise --query.max-samples there"))
-            }
-            "bad_data" | "execution" => {
-                Trouble::Question(format!("{what}; try the expression in Prometheus's own page"))
-            }
-            // Whatever speaks like a Prometheus has words of its own.
-            _ if matches!(status, 400 | 422) => {
-                Trouble::Question(format!("{what}; try the expression in Prometheus's own page"))
-            }
-            _ => Trouble::Server(format!("{what}; see its log")),
-        },
-        Unanswered::NoSeries(_) => {
-            Trouble::Question(format!("{unanswered}; ask for an expression that has a value at each instant"))
-        }
-        Unanswered::Strange(_) if status != 200 => Trouble::Server(of_status(status)),
-        Unanswered::Strange(_) => {
-            Trouble::Server(format!("{unanswered}; see whether the URL is that of its API"))
-        }
-    }
-}
-
-fn of_status(status: u16) -> String {
-    let remedy = match status {
-        401 | 403 => "name a way to it that wants no credentials, such as a proxy on this machine",
-        429 | 500..=599 => "see its log, and whether it has too much to do",
-        _ => "see whether the URL is that of its API",
-    };
-    format!("it answers with status {status}; {remedy}")
-}
-
-fn words(error: &FetchError) -> String {
-    match error {
-        FetchError::Connect { address, source } => {
-            format!(
-                "can't connect to {address}: {source}; see whether it is up, and can be reached from here"
-            )
-        }
-        FetchError::Timeout { limit, .. } => {
-            format!(
-                "no whole answer within {limit:?}; see whether it has too much to do, ask for less, or raise `timeout`"
-            )
-        }
-        FetchError::TooLarge { bound, .. } => {
-            format!(
-                "its answer is larger than {bound} bytes; keep fewer labels and series: `sum by` the label that names the cell"
-            )
-        }
-        FetchError::Http { source, .. } => {
-            format!("it broke the exchange: {source}; see whether it speaks plain HTTP/1.1")
-        }
-        FetchError::Body { why, .. } => format!("its answer broke off: {why}; see its log"),
-        FetchError::BadPath { .. } | FetchError::Resolve { .. } | FetchError::Status { .. } => {
-            error.to_string()
-        }
     }
 }

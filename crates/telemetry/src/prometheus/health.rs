@@ -23,6 +23,8 @@ pub(super) enum Place {
     Metric(String),
     /// The limits of one of the metrics.
     Limit(String),
+    /// What one of the metrics was before.
+    Past(String),
 }
 
 /// Told in the log when it begins and when it ends; read by whoever wants to show it.
@@ -85,6 +87,7 @@ impl Health {
             Place::Server => format!("no telemetry from Prometheus {url}, its metrics are gaps: {what}"),
             Place::Clock | Place::Pace => format!("Prometheus {url}: {what}"),
             Place::Metric(metric) => format!("Prometheus {url}: `{metric}`: {what}"),
+            Place::Past(metric) => format!("Prometheus {url}: the past of `{metric}`: {what}"),
             Place::Limit(metric) => format!("Prometheus {url}: the limit of `{metric}`: {what}"),
         }
     }

@@ -8,6 +8,7 @@ mod clock;
 mod driver;
 mod health;
 pub(crate) mod question;
+mod trouble;
 
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ impl Follower {
         self.health.problems()
     }
 
-    /// How often everything was asked for, or it was found that it can't be.
+    /// How often everything was asked for, all that is missing of the past too, or it was found that it can't be.
     #[must_use]
     pub fn rounds(&self) -> u64 {
         *self.rounds.borrow()

@@ -96,14 +96,14 @@ impl Grid {
         Self { first: self.last, ..self }
     }
 
-    /// The first instants of it, and the rest.
-    pub(super) fn split(self, most: u64) -> (Self, Option<Self>) {
+    /// What is older than its newest instants, and those.
+    pub(super) fn split(self, most: u64) -> (Option<Self>, Self) {
         let most = most.max(1);
         if self.count() <= most {
-            return (self, None);
+            return (None, self);
         }
-        let middle = self.first + most;
-        (Self { last: middle - 1, ..self }, Some(Self { first: middle, ..self }))
+        let middle = self.last - most;
+        (Some(Self { last: middle, ..self }), Self { first: middle + 1, ..self })
     }
 }
 
@@ -230,11 +230,12 @@ mod tests {
             let Some(grid) = Grid::between(at(from), at(from + length), step) else { return Ok(()) };
             let (mut rest, mut seen) = (Some(grid), Vec::new());
             while let Some(part) = rest {
-                let (head, tail) = part.split(most);
-                prop_assert!(head.count() <= most.max(1));
-                seen.extend((0..head.count()).map(|n| head.at(n as usize)));
-                rest = tail;
+                let (older, newest) = part.split(most);
+                prop_assert!(newest.count() <= most.max(1));
+                seen.extend((0..newest.count()).rev().map(|n| newest.at(n as usize)));
+                rest = older;
             }
+            seen.reverse();
             let all: Vec<_> = (0..grid.count()).map(|n| grid.at(n as usize)).collect();
             prop_assert_eq!(&seen, &all);
             prop_assert!(all.iter().enumerate().all(|(n, at)| grid.place(*at) == Some(n)));

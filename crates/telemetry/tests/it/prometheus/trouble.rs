@@ -133,6 +133,32 @@ async fn what_is_too_large_is_asked_for_in_portions_and_told_when_it_cant_be() {
 }
 
 #[tokio::test]
+async fn what_is_new_goes_on_where_the_past_cant_be_read() {
+    let server = Server::start(by(|asked| match asked {
+        Some(asked) if asked.instants.len() > 12 => {
+            let body = r#"{"status":"error","errorType":"execution","error":"query processing would load too many samples into memory"}"#;
+            Answer::Whole(422, "application/json", body.into())
+        }
+        Some(asked) if asked.instants[0] + 3_000 < now().unix_ms() => Answer::Never,
+        other => telling_time(other),
+    }))
+    .await;
+    let mut collector = collector(1);
+    let options =
+        PrometheusOptions { timeout: Duration::from_millis(300), ..options(&server, &[("a", "a")]) };
+    let follower = collector.follow_prometheus(options);
+    let told = eventually("the past can't be read", || {
+        let told = follower.problems().join("\n");
+        told.contains("the past of `a`: no whole answer within 300ms").then_some(told)
+    })
+    .await;
+    assert!(!told.contains("its metrics are gaps"), "{told}");
+    let last = values(&mut collector, 0, "a").last().unwrap().0;
+    eventually("what is new", || (values(&mut collector, 0, "a").last()?.0 > last + 500).then_some(())).await;
+    first_round(&follower).await;
+}
+
+#[tokio::test]
 async fn a_follower_that_is_dropped_asks_no_more() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
