@@ -25,6 +25,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("engine.api.listen", a.api.listen != b.api.listen),
         ("engine.history", a.history != b.history),
         ("engine.receive", a.receive != b.receive),
+        ("engine.prometheus", a.prometheus != b.prometheus),
         ("director.workers", old.director.workers != new.director.workers),
     ];
     fixed.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path).collect()

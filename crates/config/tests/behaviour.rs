@@ -127,6 +127,21 @@ fn an_api_open_to_others_needs_a_token_and_then_is_fine() {
 }
 
 #[test]
+fn a_prometheus_needs_a_url_and_metrics_and_is_changed_by_a_restart() {
+    let text = example("two-nginx.yaml").replace(
+        "  state_dir: ./forefend-state",
+        "  prometheus:\n    url: http://prometheus.example/path\n    metrics: { memory: { query: \"mem{job=~\\\"a$\\\"}\", limit: 96MiB } }",
+    );
+    let config = read(&text);
+    let prometheus = config.engine.prometheus.as_ref().unwrap();
+    assert_eq!((prometheus.interval.as_secs(), prometheus.look_back), (5, None));
+    assert_eq!(prometheus.metrics["memory"].limit.as_ref().unwrap().value, 100_663_296.0);
+    let changed = read(&text.replace("96MiB", "97MiB"));
+    assert_eq!(needs_restart(&config, &changed), ["engine.prometheus"]);
+    assert_eq!(diff(&config, &changed), ["engine.prometheus.metrics.memory.limit: 96MiB -> 97MiB"]);
+}
+
+#[test]
 fn aliases_a_byte_order_mark_and_empty_sections_are_understood() {
     let text = "\u{feff}version: 1\nengine:\nregions: { home: { zones: [a, b] } }\nservices:\n  one: &one\n    objective: &o { latency: 1s }\n    listen: 127.0.0.1:1\n    cells: [{ id: x, zone: a, address: 127.0.0.1:2 }]\n  two: { objective: *o, listen: 127.0.0.1:3, cells: [{ id: y, zone: b, address: 127.0.0.1:4 }] }\n";
     let config = read(text);

@@ -22,6 +22,14 @@ pub enum FetchError {
         /// As given.
         path: String,
     },
+    /// The name of the machine says no address.
+    #[error("{host} has no address: {source}; see whether the name is right and can be resolved here")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No connection came about.
     #[error("can't connect to {address}: {source}; see whether the cell listens there")]
     Connect {
@@ -76,7 +84,11 @@ impl FetchError {
     /// Whether another try may fare better.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Http { .. } | Self::Body { .. } => true,
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Http { .. }
+            | Self::Body { .. } => true,
             Self::BadPath { .. } | Self::TooLarge { .. } | Self::Status { .. } => false,
         }
     }
@@ -101,6 +113,8 @@ pub(crate) struct Ask<'a> {
 /// One address and, between two questions, its kept connection.
 pub(crate) struct Client {
     address: SocketAddr,
+    /// As whoever answers may want to be called.
+    host: String,
     kept: Option<Connection>,
 }
 
@@ -117,7 +131,12 @@ impl Drop for Connection {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, kept: None }
+        Self::named(address, address.to_string())
+    }
+
+    /// A client of a server that is called `host`, which proxies go by (RFC 9110 §7.2).
+    pub(crate) fn named(address: SocketAddr, host: String) -> Self {
+        Self { address, host, kept: None }
     }
 
     /// On any error the connection is closed, so a late answer can't be taken for the next one's.
@@ -158,7 +177,7 @@ impl Client {
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Empty<Bytes>>, FetchError> {
         Request::get(ask.path)
-            .header(header::HOST, self.address.to_string())
+            .header(header::HOST, &self.host)
             .header(header::ACCEPT, ask.accept)
             .header(header::USER_AGENT, concat!("forefend/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())

@@ -4,7 +4,7 @@
 //! it, [`host`] reads what the kernel says of a process and its cgroup, [`series`] keeps recent samples and makes
 //! aligned windows of them, [`remote_write`] and [`otlp`] read what is pushed, [`objective`] judges whether a cell keeps its objective,
 //! [`logs`] makes rates of lines. Thin shells do the I/O: [`scrape`] and [`probe`] over the network, [`logs::follow`] on files, and
-//! [`Collector`], which runs them for a changing set of targets and
+//! [`prometheus`] on a Prometheus that is there already, and [`Collector`], which runs them for a changing set of targets and
 //! is the [`forefend_domain::ports::TelemetrySource`] of the control loop. Start from [`Collector`].
 //!
 //! What was not measured stays a gap: no part of this crate turns absence into zero, or into health.
@@ -21,6 +21,7 @@ pub mod logs;
 pub mod objective;
 pub mod otlp;
 pub mod probe;
+pub mod prometheus;
 pub mod pushed;
 pub mod remote_write;
 pub mod scrape;

@@ -1,5 +1,6 @@
 //! The engine's process: everything but the data plane. It chooses the drivers, runs the loop, and watches the director.
 
+mod asked;
 pub(crate) mod assemble;
 mod begin;
 mod blueprints;
@@ -65,6 +66,9 @@ pub enum EngineError {
     /// Pushed telemetry can't be taken.
     #[error(transparent)]
     Receive(#[from] crate::receive::ReceiveError),
+    /// A Prometheus can't be asked.
+    #[error("engine.prometheus.url: {0}")]
+    Prometheus(String),
     /// The loop can't start.
     #[error(transparent)]
     Controller(#[from] forefend_control::ControllerError),

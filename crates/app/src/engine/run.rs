@@ -10,11 +10,12 @@ use forefend_config::Config;
 use forefend_control::{Controller, OperatorCommand, Snapshot};
 use forefend_domain::{CellId, EntryKind, LedgerSeq, ports::Clock as _};
 use forefend_store::EngineStore as _;
+use forefend_telemetry::prometheus::Follower;
 use forefend_traffic::DirectorClient;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    EngineError, EngineOptions, assemble,
+    EngineError, EngineOptions, asked, assemble,
     begin::{
         LOCK_PATIENCE, cell_driver, collector, empty_snapshot, metric_now, open_store, scheduled, serve_api,
         start_director, write_address,
@@ -75,6 +76,7 @@ struct Engine {
     outside: Outside,
     blueprints: Arc<Blueprints>,
     recorded: Recorded,
+    asked: Option<Follower>,
     director_dir: PathBuf,
     keeper: Option<Keeper>,
     controller: Controller<Serving>,
@@ -104,11 +106,12 @@ impl Engine {
         let mut store = open_store(&state_dir.join("ledger.redb"))?;
         let blueprints = Arc::new(Blueprints::default());
         blueprints.take_over(&config, &store)?;
-        let driver = cell_driver(options, &config, &state_dir, &blueprints)?;
+        let mut driver = cell_driver(options, &config, &state_dir, &blueprints)?;
         let director_dir = state_dir.join("director");
         let _guard = runtime.enter();
         let collector = Rc::new(RefCell::new(collector(&config, clock, runtime)));
         let recorded = Recorded::start(&config, &state_dir, &collector.borrow(), clock.now());
+        let asked = asked::start(&config, &mut collector.borrow_mut(), driver.as_mut())?;
         let client = DirectorClient::new(&director_dir, DIRECTOR_TIMEOUT, assemble::settings(&config));
         let mut director = Director::new(client, Rc::clone(&collector), clock);
         director.take_objectives(&config);
@@ -169,6 +172,7 @@ impl Engine {
             config: Rc::new(RefCell::new(config)),
             blueprints,
             recorded,
+            asked,
             director_dir,
             keeper,
             controller,
@@ -188,6 +192,7 @@ impl Engine {
 
     fn loop_until_told(&mut self, runtime: &tokio::runtime::Runtime) {
         let mut signals = runtime.block_on(async { Signals::new() });
+        runtime.block_on(asked::past_is_read(self.asked.as_ref()));
         let mut next = Instant::now();
         loop {
             self.take_over_changes();
@@ -216,6 +221,7 @@ impl Engine {
         self.recorded.after(&mut snapshot);
         self.greet();
         snapshot.degraded.extend(pushes::problems(&self.outside.collector.borrow()));
+        snapshot.degraded.extend(self.asked.iter().flat_map(Follower::problems));
         self.history.record(&snapshot);
         self.last = Arc::new(snapshot);
         self.snapshots.send_replace(self.last.clone());

@@ -32,7 +32,7 @@ pub(crate) fn targets(
             let host = foreign_host(cell, service);
             let logs = logs_of(&cell.id, service, &cell.logs, None);
             let target = target(cell.id.clone(), service, address, metrics_at, host, false);
-            targets.push(Target { logs, ..target });
+            targets.push(known_as(Some(cell), Target { logs, ..target }));
         }
         for seen in observed.values().filter(|o| o.cell.service == *id) {
             let Some(address) = seen.address else { continue };
@@ -44,7 +44,7 @@ pub(crate) fn targets(
             let output = driver.map(|d| d.log_path(&seen.cell.id));
             let logs = logs_of(&seen.cell.id, service, own, output);
             let target = target(seen.cell.id.clone(), service, address, address, host, paused);
-            targets.push(Target { logs, ..target });
+            targets.push(known_as(declared, Target { logs, ..target }));
         }
     }
     targets
@@ -114,8 +114,15 @@ fn target(
     let mut addresses = vec![address, metrics_at];
     addresses.extend(scrape.as_ref().map(|scrape| scrape.address));
     addresses.dedup();
-    let push = PushTarget { addresses, metrics: selectors() };
+    let push = PushTarget { addresses, metrics: selectors(), known_as: Vec::new() };
     Target { cell, scrape, probe: Some(probe), host, logs: None, push, paused }
+}
+
+/// With the labels by which a Prometheus knows the cell.
+fn known_as(declared: Option<&model::CellConfig>, mut target: Target) -> Target {
+    let labels = declared.into_iter().flat_map(|cell| &cell.known_as);
+    target.push.known_as = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+    target
 }
 
 /// The logs of a cell: those of its service, its own, and what it prints where the driver keeps that.

@@ -56,25 +56,39 @@ impl Drop for Sender {
 
 /// Starts a Prometheus that scrapes `scraped` and writes what it scrapes to `receiver`.
 pub fn start_prometheus(dir: &Path, scraped: SocketAddr, receiver: SocketAddr, token: &str) -> Sender {
-    let config = dir.join("prometheus.yml");
-    let text = format!(
-        r#"global: {{ scrape_interval: 250ms, scrape_timeout: 200ms, external_labels: {{ prometheus: test }} }}
-scrape_configs:
-  - job_name: web
-    static_configs: [{{ targets: ["{scraped}"] }}]
-remote_write:
+    let more = format!(
+        r#"remote_write:
   - url: http://{receiver}/api/v1/write
     authorization: {{ credentials: {token} }}
     queue_config: {{ batch_send_deadline: 100ms }}
 "#
     );
+    spawn_prometheus(dir, &[scraped], super::free_address(), &more)
+}
+
+/// Starts a Prometheus that scrapes `scraped` and can be asked at `listen`; again with what it stored, if it was there before.
+pub fn start_prometheus_at(dir: &Path, scraped: &[SocketAddr], listen: SocketAddr) -> Sender {
+    spawn_prometheus(dir, scraped, listen, "")
+}
+
+fn spawn_prometheus(dir: &Path, scraped: &[SocketAddr], listen: SocketAddr, more: &str) -> Sender {
+    let config = dir.join("prometheus.yml");
+    let targets: Vec<String> = scraped.iter().map(|address| format!("\"{address}\"")).collect();
+    let text = format!(
+        r#"global: {{ scrape_interval: 250ms, scrape_timeout: 200ms, external_labels: {{ prometheus: test }} }}
+scrape_configs:
+  - job_name: web
+    static_configs: [{{ targets: [{}] }}]
+{more}"#,
+        targets.join(", ")
+    );
     std::fs::write(&config, text).unwrap();
-    let log = std::fs::File::create(dir.join("prometheus.log")).unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("prometheus.log")).unwrap();
     let mut command = Command::new(prometheus());
     command
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
-        .arg(format!("--web.listen-address={}", super::free_address()));
+        .arg(format!("--web.listen-address={listen}"));
     Sender(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
 }
 

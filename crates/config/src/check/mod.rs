@@ -4,6 +4,7 @@
 
 mod blueprint;
 mod logs;
+mod prometheus;
 mod service;
 
 use std::{
@@ -48,6 +49,7 @@ pub(crate) fn check(config: &Config, root: &Node, reading: &mut Reading<'_>) {
     for (id, service) in &config.services {
         cx.service(&services.key(id.as_str()), service);
     }
+    cx.known_as();
     cx.addresses_differ();
 }
 
@@ -116,6 +118,9 @@ impl<'c> Check<'c, '_, '_> {
         self.api(&at.key("api"), &engine.api);
         if let Some(receive) = &engine.receive {
             self.receive(&at.key("receive"), receive);
+        }
+        if let Some(prometheus) = &engine.prometheus {
+            self.prometheus(&at.key("prometheus"), prometheus);
         }
         if let Some(workers) = self.config.director.workers {
             let director = Trail::ROOT.key("director");

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{LearningConfig, Protection};
+use super::{LearningConfig, PrometheusConfig, Protection};
 use crate::setting::{Size, all_defaults};
 
 section! {
@@ -18,6 +18,8 @@ section! {
         api: ApiConfig = all_defaults(),
         /// Telemetry that others push: Prometheus remote write and OTLP. Left out: none is taken. Can't change without a restart.
         receive: Option<ReceiveConfig>,
+        /// A Prometheus that is asked for telemetry. Left out: none is. Can't change without a restart.
+        prometheus: Option<PrometheusConfig>,
         /// Experiments and drills.
         drills: DrillsConfig = all_defaults(),
         /// Learning from failures.

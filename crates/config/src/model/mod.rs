@@ -5,6 +5,7 @@ mod choices;
 mod engine;
 mod learning;
 mod policy;
+mod prometheus;
 mod service;
 mod topology;
 
@@ -22,6 +23,7 @@ pub use policy::{
     BudgetsConfig, CanaryConfig, GiveBackConfig, LeadTimesConfig, PolicyConfig, ReliefConfig, StandbyConfig,
     TriggerConfig,
 };
+pub use prometheus::{HttpUrl, PrometheusConfig, PrometheusMetricConfig};
 pub use service::{
     EjectionConfig, HealthConfig, LogLimitConfig, LogsConfig, MetricConfig, ObjectiveConfig, ProbeConfig,
     RetriesConfig, ScrapeConfig, ServiceConfig, Severity, TimeoutsConfig,

@@ -62,6 +62,9 @@ section! {
         cgroup: Option<PathBuf>,
         /// The files of its logs, besides `logs.paths` of its service, which must have the section `logs`.
         logs: Vec<PathBuf> = Vec::new(),
+        /// Labels by which the Prometheus of `engine.prometheus` knows it, if not by its name or an address: `{ pod: shop-6d9f }`. A series that has
+        /// all of them with these values is its.
+        known_as: BTreeMap<String, String> = BTreeMap::new(),
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Directory {
     cells: BTreeMap<CellId, Arc<Known>>,
     /// `None`: several cells have it, so it names none.
     addresses: HashMap<SocketAddr, Option<CellId>>,
+    /// Names of labels, and whose each combination of their values is; `None` as above.
+    known_as: BTreeMap<Vec<String>, HashMap<Vec<String>, Option<CellId>>>,
 }
 
 impl Directory {
@@ -58,6 +60,16 @@ impl Directory {
                             *cell = None;
                         }
                     })
+                    .or_insert_with(|| Some(target.cell.clone()));
+            }
+            if !target.push.known_as.is_empty() {
+                let mut labels = target.push.known_as.clone();
+                labels.sort_unstable();
+                let (names, values) = labels.into_iter().unzip();
+                let of_names: &mut HashMap<_, _> = directory.known_as.entry(names).or_default();
+                of_names
+                    .entry(values)
+                    .and_modify(|cell| *cell = None)
                     .or_insert_with(|| Some(target.cell.clone()));
             }
             let known = Known { target: target.push.clone(), paused: target.paused };
@@ -87,6 +99,33 @@ impl Directory {
             Some(cell) => Sender::Cell(cell),
             None => Sender::Stranger(label, value),
         }
+    }
+
+    /// Of whom a series of a Prometheus is: by the labels that a cell is known as, else by the first of `cell_labels` that is there.
+    pub(super) fn asked<'a>(
+        &'a self,
+        cell_labels: &'a [String],
+        labels: &'a BTreeMap<String, String>,
+    ) -> Sender<'a> {
+        for (names, cells) in &self.known_as {
+            let values: Option<Vec<String>> = names.iter().map(|name| labels.get(name).cloned()).collect();
+            if let Some(Some(cell)) = values.and_then(|values| cells.get(&values)) {
+                return Sender::Cell(cell);
+            }
+        }
+        let told = cell_labels.iter().find_map(|label| Some((label, labels.get(label)?)));
+        let Some((label, value)) = told else { return Sender::Nameless };
+        match self.cell(value) {
+            Some(cell) if self.cells.get(cell).is_some_and(|known| known.target.known_as.is_empty()) => {
+                Sender::Cell(cell)
+            }
+            _ => Sender::Stranger(label, value),
+        }
+    }
+
+    /// How many cells there are.
+    pub(super) fn len(&self) -> usize {
+        self.cells.len()
     }
 
     fn cell(&self, value: &str) -> Option<&CellId> {

@@ -3,6 +3,7 @@
 mod directory;
 mod intake;
 mod logs;
+mod pulled;
 mod shared;
 mod target;
 mod tasks;
@@ -24,12 +25,14 @@ use crate::{
     exposition::Limits,
     history::History,
     logs::Logs,
+    prometheus::{Follower, PrometheusOptions},
     series::{MetricSpec, StoreOptions, TooManySeries},
 };
 
 pub use directory::Identity;
 pub use intake::{Intake, Report};
 pub use logs::LogRecord;
+pub(crate) use pulled::{Found, Pulled};
 pub use shared::{Problem, Source};
 pub use target::{HostTarget, PushTarget, Target};
 
@@ -176,6 +179,13 @@ impl Collector {
     #[must_use]
     pub fn intake(&self, identity: Identity) -> Intake {
         Intake::new(Arc::clone(&self.shared), identity)
+    }
+
+    /// Asks a Prometheus for telemetry, on a task of its own, until what is returned is dropped. It knows the cells of
+    /// [`Collector::set_targets`]; call that first for cells whose past shall be read.
+    #[must_use]
+    pub fn follow_prometheus(&self, options: PrometheusOptions) -> Follower {
+        Follower::start(options, Pulled::new(Arc::clone(&self.shared)), &self.runtime)
     }
 
     /// Sets or clears the limit of a metric, when it was learned or decided elsewhere; `false` when the metric is

@@ -26,13 +26,15 @@ pub struct Target {
     pub paused: bool,
 }
 
-/// Whose pushed telemetry is a cell's, and what of it is taken. A cell is always known by its name too.
+/// Which telemetry of others is a cell's, and what of what is pushed is taken. A cell is always known by its name too.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PushTarget {
     /// Where it listens: senders name it so.
     pub addresses: Vec<SocketAddr>,
     /// What to take. Empty: every gauge and counter up to a bound.
     pub metrics: Vec<MetricSelector>,
+    /// By which labels a Prometheus that is asked ([`crate::prometheus`]) knows it. Empty: by its name or an address.
+    pub known_as: Vec<(String, String)>,
 }
 
 /// What the kernel is asked about a cell on this host.

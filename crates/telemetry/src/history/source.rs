@@ -37,7 +37,13 @@ impl PrometheusUrl {
         self.port
     }
 
-    pub(super) fn prefix(&self) -> &str {
+    /// Host and port, as they stand in a URL.
+    pub(crate) fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 }
@@ -70,12 +76,7 @@ impl FromStr for PrometheusUrl {
 
 impl fmt::Display for PrometheusUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, prefix } = self;
-        if host.contains(':') {
-            write!(f, "http://[{host}]:{port}{prefix}")
-        } else {
-            write!(f, "http://{host}:{port}{prefix}")
-        }
+        write!(f, "http://{}{}", self.authority(), self.prefix)
     }
 }
 

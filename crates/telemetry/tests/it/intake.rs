@@ -42,7 +42,11 @@ fn world(metrics: Vec<MetricSelector>) -> World {
         probe: None,
         host: None,
         logs: None,
-        push: PushTarget { addresses: vec![([127, 0, 0, 1], port).into()], metrics: metrics.clone() },
+        push: PushTarget {
+            addresses: vec![([127, 0, 0, 1], port).into()],
+            metrics: metrics.clone(),
+            known_as: Vec::new(),
+        },
         paused: false,
     };
     let parked = Target { paused: true, ..target("parked", 9003) };

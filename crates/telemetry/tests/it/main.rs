@@ -12,6 +12,7 @@ mod intake;
 mod logs;
 mod objective;
 mod otlp;
+mod prometheus;
 mod remote_write;
 mod select;
 mod series;

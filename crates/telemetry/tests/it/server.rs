@@ -24,6 +24,8 @@ pub(crate) enum Answer {
     ThenClosed(&'static str),
     /// What is no HTTP.
     Raw(&'static str),
+    /// What the path asks for.
+    Asked(Arc<dyn Fn(&str) -> Answer + Send + Sync>),
 }
 
 impl Answer {
@@ -102,11 +104,16 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             continue;
         }
         shared.requests.fetch_add(1, Ordering::SeqCst);
-        *shared.last_request.lock().unwrap() = String::from_utf8_lossy(&std::mem::take(&mut request)).into();
-        let answer = shared.answer.lock().unwrap().clone();
+        let asked = String::from_utf8_lossy(&std::mem::take(&mut request)).into_owned();
+        let path = asked.split(' ').nth(1).unwrap_or_default().to_owned();
+        *shared.last_request.lock().unwrap() = asked;
+        let mut answer = shared.answer.lock().unwrap().clone();
+        if let Answer::Asked(by) = answer {
+            answer = by(&path);
+        }
         let closes = matches!(answer, Answer::ThenClosed(_));
         let bytes = match answer {
-            Answer::Never => continue,
+            Answer::Never | Answer::Asked(_) => continue,
             Answer::Raw(bytes) => bytes.to_owned(),
             Answer::ThenClosed(body) => {
                 format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{body}", body.len())

@@ -4,5 +4,5 @@ mod mapping;
 mod query;
 mod read;
 
-pub use mapping::{Mapping, MappingError, Query};
+pub use mapping::{MappedMetric, Mapping, MappingError, Query};
 pub(super) use read::read;

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use forefend_domain::Timestamp;
-use serde::Deserialize;
 
-/// Prometheus refuses ranges of more than 11 000 points for a series.
-const MOST_POINTS: u64 = 10_000;
+use crate::prometheus::api::{self, MOST_POINTS, Unanswered};
 
 /// Cuts a time into ranges that may be asked for, from its first whole step to its last.
 pub(super) fn ranges(from: Timestamp, to: Timestamp, step: Duration) -> Vec<(Timestamp, Timestamp)> {
@@ -23,57 +21,6 @@ pub(super) fn ranges(from: Timestamp, to: Timestamp, step: Duration) -> Vec<(Tim
     ranges
 }
 
-/// The path of a question, below that of the server.
-pub(super) fn path(prefix: &str, expression: &str, range: (Timestamp, Timestamp), step: Duration) -> String {
-    let seconds = |at: Timestamp| format!("{}.{:03}", at.unix_ms() / 1_000, at.unix_ms() % 1_000);
-    format!(
-        "{prefix}/api/v1/query_range?query={}&start={}&end={}&step={}.{:03}",
-        encoded(expression),
-        seconds(range.0),
-        seconds(range.1),
-        step.as_secs(),
-        step.subsec_millis(),
-    )
-}
-
-/// RFC 3986 §2.1: all but the unreserved is encoded.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len() * 2);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                encoded.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
-            }
-        }
-    }
-    encoded
-}
-
-#[derive(Deserialize)]
-struct Reply {
-    #[serde(default)]
-    data: Option<Data>,
-    #[serde(default)]
-    error: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Data {
-    result_type: String,
-    #[serde(default)]
-    result: Vec<Series>,
-}
-
-#[derive(Deserialize)]
-struct Series {
-    #[serde(default)]
-    values: Vec<(f64, String)>,
-}
-
 /// What is wrong with an answer, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
@@ -83,43 +30,26 @@ pub(super) struct Wrong {
 
 /// The points of the one series of an answer; none when there is no series. NaN is what Prometheus writes for it.
 pub(super) fn points(body: &[u8]) -> Result<Vec<(Timestamp, f64)>, Wrong> {
-    let wrong = |what: String, remedy| Err(Wrong { what, remedy });
-    let reply: Reply = match serde_json::from_slice(body) {
-        Ok(reply) => reply,
-        Err(error) => {
-            return wrong(
-                format!("the answer is none of a Prometheus ({error})"),
-                "see whether the address is that of its API",
-            );
-        }
-    };
-    let Some(data) = reply.data else {
-        let error =
-            reply.error.unwrap_or_else(|| "it says neither what it found nor what is wrong".to_owned());
-        return wrong(error, "try the expression in Prometheus's own page");
-    };
-    if data.result_type != "matrix" {
-        let what = format!("it yields {} and no series", data.result_type);
-        return wrong(what, "ask for an expression that has a value at each instant");
+    let mut series = api::series(body).map_err(|unanswered| Wrong::from(&unanswered))?.series.into_iter();
+    let points = series.next().map(|one| one.points).unwrap_or_default();
+    if series.len() > 0 {
+        return Err(Wrong {
+            what: format!("it yields {} series where one is wanted", series.len() + 1),
+            remedy: "name the labels of the one, or bring them together with sum or max",
+        });
     }
-    if data.result.len() > 1 {
-        return wrong(
-            format!("it yields {} series where one is wanted", data.result.len()),
-            "name the labels of the one, or bring them together with sum or max",
-        );
-    }
-    let mut points = Vec::new();
-    for (seconds, value) in data.result.into_iter().flat_map(|series| series.values) {
-        let at = (seconds * 1_000.0).round();
-        let Ok(value) = value.parse::<f64>() else {
-            return wrong(format!("`{value}` is no number"), "see whether the address is that of its API");
+    Ok(points.into_iter().map(|point| (point.at, point.value)).collect())
+}
+
+impl From<&Unanswered> for Wrong {
+    fn from(unanswered: &Unanswered) -> Self {
+        let remedy = match unanswered {
+            Unanswered::Strange(_) => "see whether the address is that of its API",
+            Unanswered::Refused { .. } => "try the expression in Prometheus's own page",
+            Unanswered::NoSeries(_) => "ask for an expression that has a value at each instant",
         };
-        if !(0.0..9e15).contains(&at) {
-            return wrong(format!("{seconds} is no instant"), "see whether the address is that of its API");
-        }
-        points.push((Timestamp::from_unix_ms(at as u64), value));
+        Self { what: unanswered.to_string(), remedy }
     }
-    Ok(points)
 }
 
 #[cfg(test)]
@@ -145,14 +75,6 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_a_path_whatever_the_expression_holds() {
-        let path = path("/p", "a{b=\"é &\"}", (at(1_500), at(61_002)), Duration::from_millis(1_500));
-        let expected =
-            "/p/api/v1/query_range?query=a%7Bb%3D%22%C3%A9%20%26%22%7D&start=1.500&end=61.002&step=1.500";
-        assert_eq!(path, expected);
-    }
-
-    #[test]
     fn answers_are_points_or_say_what_is_wrong() {
         let of = |result: &str| {
             format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{result}]}}}}"#)
@@ -169,7 +91,7 @@ mod tests {
             "parse error"
         );
         assert!(wrong("<html>").starts_with("the answer is none of a Prometheus"));
-        assert_eq!(wrong(&of(r#"{"values":[[1,"x"]]}"#)), "`x` is no number");
-        assert_eq!(wrong(&of(r#"{"values":[[-1,"1"]]}"#)), "-1 is no instant");
+        assert!(wrong(&of(r#"{"values":[[1,"x"]]}"#)).contains("`x` is no number"));
+        assert!(wrong(&of(r#"{"values":[[-1,"1"]]}"#)).contains("-1 is no instant"));
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         source::PrometheusUrl,
         words,
     },
+    prometheus::api,
 };
 
 /// Where nobody says how far samples shall be apart: as Prometheus scrapes in its own example.
@@ -165,7 +166,7 @@ impl Asking<'_> {
         expression: &str,
         range: (Timestamp, Timestamp),
     ) -> Result<Vec<(Timestamp, f64)>, HistoryError> {
-        let path = query::path(self.url.prefix(), expression, range, self.step);
+        let path = api::range_path(self.url.prefix(), expression, range, self.step);
         let ask = Ask {
             path: &path,
             accept: "application/json",
