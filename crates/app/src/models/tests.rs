@@ -26,7 +26,7 @@ fn model(base: f64, for_each: f32) -> Model {
     let linear = Linear::new(base as f32, weights, centre, scale).unwrap();
     let edges = vec![HORIZON_S as f64 / 2.0, HORIZON_S as f64];
     let hazard = Hazard::new(edges, names, Scorer::Linear(linear), Calibration::Identity).unwrap();
-    Model::Stacked(Stacked { learned: Learned { hazard }, share: 1.0, levels: None, beyond: None })
+    Model::Stacked(Box::new(Stacked { learned: Learned { hazard }, share: 1.0, levels: None, beyond: None }))
 }
 
 fn card() -> Card {

@@ -363,7 +363,7 @@ fn made(
         }
     };
     let Some(Remembered { climbed, lstm: Some(lstm), suspect_from }) = remembered else {
-        return Ok((below.map_or(Model::FirstDay, Model::Stacked), intervals));
+        return Ok((below.map_or(Model::FirstDay, |stacked| Model::Stacked(Box::new(stacked))), intervals));
     };
     let (steps, share) = (looks.steps, climbed.share);
     let parts = RememberingParts { below, lstm, steps, share, suspect_from };

@@ -14,7 +14,7 @@ pub enum Model {
     #[default]
     FirstDay,
     /// What was learned from failures, beside the model of the first day.
-    Stacked(Stacked),
+    Stacked(Box<Stacked>),
     /// A memory above the other models.
     Remembering(Box<Remembering>),
 }
