@@ -2,6 +2,7 @@
 
 mod calibration;
 mod features;
+mod forest;
 mod hazard;
 mod lately;
 mod linear;
