@@ -24,25 +24,26 @@ const MOST_PAST: usize = crate::column::MOST;
 pub fn robust_z(values: &[f64]) -> Option<f64> {
     let count = values.len();
     let newest = [values.get(count.checked_sub(3)?)?, values.get(count - 2)?, values.get(count - 1)?];
-    against(newest.map(|v| *v), count - NEWEST, |back| values[count - NEWEST - 1 - back])
+    against(newest.map(|v| *v), values[..count - NEWEST].iter().rev())
 }
 
 /// The same of values newest first.
 pub(crate) fn robust_z_newest_first(values: &[f64]) -> Option<f64> {
     let (newest, past) = values.split_first_chunk::<NEWEST>()?;
-    against(*newest, past.len(), |back| past[back])
+    against(*newest, past.iter())
 }
 
-/// Of the newest values against so many before them, which are asked for by how far they lie back.
-fn against(mut newest: [f64; NEWEST], past: usize, at: impl Fn(usize) -> f64) -> Option<f64> {
+/// Of the newest values against those before them, newest first.
+fn against<'v>(mut newest: [f64; NEWEST], values: impl ExactSizeIterator<Item = &'v f64>) -> Option<f64> {
+    let past = values.len();
     if past < LEAST_PAST {
         return None;
     }
     let mut spread = [0.0; MOST_PAST];
     let every = past.div_ceil(MOST_PAST);
     let count = past.div_ceil(every);
-    for (n, place) in spread[..count].iter_mut().enumerate() {
-        *place = at(n * every);
+    for (place, value) in spread.iter_mut().zip(values.step_by(every)) {
+        *place = *value;
     }
     let spread = &mut spread[..count];
     let centre = median(spread);

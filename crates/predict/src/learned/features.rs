@@ -125,14 +125,15 @@ impl<'a> Seen<'a> {
 /// The features of one cell. `None` when nothing at all was measured.
 #[must_use]
 pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
-    let first_day = DayZero::default().foreseen(windows, horizon, &[None], false)?.pop()?;
+    let (first_day, _) = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
     Some(features_beside(windows, horizon, &first_day))
 }
 
 /// The same, with what the model of the first day says of any cell that looks like this, without anomalies.
 #[must_use]
 pub fn features_and_first_day(windows: &Windows, horizon: Duration) -> Option<(Row, Prediction)> {
-    let first_day = DayZero::default().foreseen(windows, horizon, &[None], true)?.pop()?;
+    let (said, curve) = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+    let first_day = Prediction { curve: curve.points(), ..said };
     Some((features_beside(windows, horizon, &first_day), first_day))
 }
 
