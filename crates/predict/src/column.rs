@@ -131,6 +131,9 @@ impl Reach {
 
     /// Of values newest first.
     pub(crate) fn of(values: &[f64]) -> Self {
+        if values.len() < 4 * LANES {
+            return values.iter().fold(Self::NONE, |reach, value| reach.before(Self::one(*value)));
+        }
         // As many stretches as lanes go on side by side, for each step waits for the one before.
         let length = values.len() / LANES;
         let (stretches, tail) = values.split_at(length * LANES);
@@ -158,9 +161,13 @@ impl Reach {
             reach = reach.before(stretch);
         }
         for value in tail {
-            reach = reach.before(Self { lowest: *value, highest: *value, fall: 0.0 });
+            reach = reach.before(Self::one(*value));
         }
         reach
+    }
+
+    fn one(value: f64) -> Self {
+        Self { lowest: value, highest: value, fall: 0.0 }
     }
 
     /// With older values before it.
@@ -183,6 +190,18 @@ fn higher(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
 }
 
+/// The highest of some values.
+pub(crate) fn highest(values: &[f64]) -> f64 {
+    let mut lanes = [f64::NEG_INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = higher(chunk[lane], lanes[lane]);
+        }
+    }
+    rest.iter().chain(&lanes).fold(f64::NEG_INFINITY, |so_far, value| higher(*value, so_far))
+}
+
 /// The lowest and the highest of some values.
 pub(crate) fn ends(values: &[f64]) -> (f64, f64) {
     let (mut lowest, mut highest) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
@@ -202,10 +221,16 @@ pub(crate) fn ends(values: &[f64]) -> (f64, f64) {
 ///
 /// Each of up to [`MOST`] values has a key of seven bits, by where it lies between the lowest and the highest. The key in the middle is
 /// found by halves, with a count of all keys for each; only the few values that have it are then put in order.
+#[cfg(test)]
 pub(crate) fn median(values: &mut [f64]) -> f64 {
+    let (lowest, highest) = ends(values);
+    median_within(values, (lowest, highest))
+}
+
+/// The same of values of which none is below `lowest` or above `highest`.
+pub(crate) fn median_within(values: &mut [f64], (lowest, highest): (f64, f64)) -> f64 {
     let count = values.len();
     let (low, high) = ((count - 1) / 2, count / 2);
-    let (lowest, highest) = ends(values);
     let scale = f64::from(LAST_KEY) / (highest - lowest);
     // They may be too far apart to have keys, or too near.
     if count > MOST || scale == 0.0 || !scale.is_finite() {
@@ -223,7 +248,7 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     }
     let mut near = [0.0; FEW];
     let mut found = 0;
-    for (keys, values) in keys.chunks(EIGHT).zip(values.chunks(EIGHT)) {
+    for (keys, values) in keys.as_chunks::<EIGHT>().0.iter().zip(values.chunks(EIGHT)) {
         // Most have none.
         if keys.iter().fold(false, |any, key| any | (*key == middle)) {
             for (_, value) in keys.iter().zip(values).filter(|(key, _)| **key == middle) {

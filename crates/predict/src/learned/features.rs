@@ -225,7 +225,7 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
     let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
     let unit = limit.map_or(told.spread, f64::abs);
     let share = |amount: f64| if unit > 0.0 { (amount / unit).clamp(-FAR, FAR) } else { 0.0 };
-    MEASURES.map(|(measure, ..)| match measure {
+    let of = |measure: Measure| match measure {
         Measure::Fill => limit.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
         Measure::Pace(past) => limit.map_or(f64::NAN, |limit| {
             let left = (limit - level).max(limit.abs() * 1e-3);
@@ -241,7 +241,12 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
             share(gained)
         }
         Measure::Roughness => ratio(told.scatter_newest, told.scatter_past),
-    })
+    };
+    // One by one, so that of each it is known which it is when this is compiled: it is asked for every metric of every cell.
+    macro_rules! each {
+        ($($n:literal)*) => { [$(of(const { MEASURES[$n].0 })),*] };
+    }
+    each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
 
 /// The logarithm of how much larger `now` is than `before`; NaN where there is nothing to compare, 0 where both are nothing.

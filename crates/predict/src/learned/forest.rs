@@ -110,6 +110,10 @@ impl Forest {
             let mut questions = &self.last[begin..tree.last as usize];
             begin = tree.last as usize;
             let mut said = answer(left);
+            if questions.is_empty() {
+                sums.iter_mut().for_each(|sum| *sum += said);
+                continue;
+            }
             for (number, sum) in sums.iter_mut().enumerate() {
                 while let [(threshold, greater), rest @ ..] = questions
                     && number as f32 > *threshold

@@ -1,7 +1,7 @@
 //! Sums over the newest samples of a metric, that all suffixes share.
 
 use super::{Fit, Noise};
-use crate::column::{ends, over_pairs};
+use crate::column::{highest, over_pairs};
 
 /// Distances, in samples, over which differences tell a walk from white noise.
 const LAGS: [usize; 2] = [1, 4];
@@ -105,7 +105,7 @@ pub(super) fn walk_even(
         let pairs = (lag.min(values.len()), values.len());
         differences.upward_squared = 2.0 * over_pairs(values, lag, pairs, up);
     }
-    Walked { sums, highest: ends(values).1 }
+    Walked { sums, highest: highest(values) }
 }
 
 /// A walk back over values a step apart.
