@@ -85,7 +85,9 @@ pub fn learn<G: Ord>(
         (0..looks.len()).filter(|i| exceeding[*i].is_some_and(|of| Some(of) != fold)).collect()
     };
     let failed = failed_by(edges_s, looks, blocks, &but(None));
-    if failed.last().is_none_or(|last| *last <= 0.0) {
+    let all: Vec<usize> = (0..looks.len()).collect();
+    let most = most(looks, &all, horizon_s);
+    if most.is_empty() || failed.last().is_none_or(|last| *last <= 0.0) {
         return Ok(None);
     }
     let folds = marks
@@ -93,12 +95,12 @@ pub fn learn<G: Ord>(
         .enumerate()
         .map(|(fold, most)| beyond(most, failed_by(edges_s, looks, blocks, &but(Some(fold)))))
         .collect::<Result<Vec<_>, _>>()?;
-    let all: Vec<usize> = (0..looks.len()).collect();
-    let beyond = beyond(most(looks, &all, horizon_s), failed)?;
+    let beyond = beyond(most, failed)?;
     Ok(Some(LearnedBeyond { beyond, folds, exceeding }))
 }
 
-/// The most that each family held in those of these looks that no failure is known to follow within the horizon.
+/// The most that each family held in those of these looks that no failure is known to follow within the horizon; a family of which cells that stayed well
+/// held all of their limit or more has no mark: beyond such a limit nothing is foretold.
 fn most(looks: &[Held], of: &[usize], horizon_s: f64) -> BTreeMap<Family, f64> {
     let mut most = BTreeMap::new();
     let well = |look: &&Held| !(look.followed.failed && look.followed.time_s <= horizon_s);
@@ -110,6 +112,7 @@ fn most(looks: &[Held], of: &[usize], horizon_s: f64) -> BTreeMap<Family, f64> {
             }
         }
     }
+    most.retain(|_, most| *most < 1.0);
     most
 }
 
@@ -197,6 +200,13 @@ mod tests {
     #[test]
     fn failures_that_hold_no_more_than_others_teach_nothing() {
         assert_eq!(learned(0.2), None);
+    }
+
+    #[test]
+    fn a_limit_that_cells_which_stay_well_hold_all_of_tells_nothing() {
+        let (mut looks, blocks) = made_up(1.5);
+        looks[0].shares = held(1.2, 0.0, false).shares;
+        assert_eq!(learn(&looks, &blocks, &folds(&blocks, 4).unwrap(), &EDGES_S).unwrap(), None);
     }
 
     #[test]

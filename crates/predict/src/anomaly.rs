@@ -1,6 +1,6 @@
 //! How unlike its own past a metric is.
 
-use crate::column::median;
+use crate::column::{ends, median_within};
 
 /// Scales the median absolute deviation to the standard deviation of a normal distribution.
 const MAD_TO_SIGMA: f64 = 1.4826;
@@ -24,30 +24,39 @@ const MOST_PAST: usize = crate::column::MOST;
 pub fn robust_z(values: &[f64]) -> Option<f64> {
     let count = values.len();
     let newest = [values.get(count.checked_sub(3)?)?, values.get(count - 2)?, values.get(count - 1)?];
-    against(newest.map(|v| *v), count - NEWEST, |back| values[count - NEWEST - 1 - back])
+    let mut past = [0.0; MOST_PAST];
+    let values = &values[..count - NEWEST];
+    let every = values.len().div_ceil(MOST_PAST).max(1);
+    let spread = values.iter().rev().step_by(every);
+    let spread = past.iter_mut().zip(spread).map(|(place, value)| *place = *value).count();
+    against(newest.map(|v| *v), values.len(), &mut past[..spread])
 }
 
 /// The same of values newest first.
 pub(crate) fn robust_z_newest_first(values: &[f64]) -> Option<f64> {
     let (newest, past) = values.split_first_chunk::<NEWEST>()?;
-    against(*newest, past.len(), |back| past[back])
+    let every = past.len().div_ceil(MOST_PAST).max(1);
+    let mut spread = [0.0; MOST_PAST];
+    let spread = &mut spread[..past.len().div_ceil(every)];
+    match every {
+        1 => spread.copy_from_slice(past),
+        // The most common, without a step that has to be looked up.
+        2 => spread.iter_mut().zip(past.chunks(2)).for_each(|(place, pair)| *place = pair[0]),
+        _ => spread.iter_mut().zip(past.iter().step_by(every)).for_each(|(place, value)| *place = *value),
+    }
+    against(*newest, past.len(), spread)
 }
 
-/// Of the newest values against so many before them, which are asked for by how far they lie back.
-fn against(mut newest: [f64; NEWEST], past: usize, at: impl Fn(usize) -> f64) -> Option<f64> {
+/// Of the newest values against those before them, of which there are so many, and some are at hand. Those are spent.
+fn against(mut newest: [f64; NEWEST], past: usize, spread: &mut [f64]) -> Option<f64> {
     if past < LEAST_PAST {
         return None;
     }
-    let mut spread = [0.0; MOST_PAST];
-    let every = past.div_ceil(MOST_PAST);
-    let count = past.div_ceil(every);
-    for (n, place) in spread[..count].iter_mut().enumerate() {
-        *place = at(n * every);
-    }
-    let spread = &mut spread[..count];
-    let centre = median(spread);
+    let (lowest, highest) = ends(spread);
+    let centre = median_within(spread, (lowest, highest));
     spread.iter_mut().for_each(|v| *v = (*v - centre).abs());
-    let deviation = MAD_TO_SIGMA * median(spread);
+    let farthest = (centre - lowest).max(highest - centre);
+    let deviation = MAD_TO_SIGMA * median_within(spread, (0.0, farthest));
     let floor = 0.02 * centre.abs() + f64::MIN_POSITIVE;
     newest.sort_unstable_by(f64::total_cmp);
     let z = (newest[NEWEST / 2] - centre) / deviation.max(floor);

@@ -2,8 +2,10 @@
 //!
 //! Most windows are like that. Where there is a gap, or time is uneven, everything is worked out value by value instead; that both say
 //! the same is held by tests where they are used.
+//!
+//! Loops go over chunks of a fixed length without branches, so that the compiler can do several values at once.
 
-use forefend_domain::MetricWindow;
+use forefend_domain::{MetricWindow, Sample};
 
 /// Puts the values of a metric into `values`, newest first; the distance between them in seconds. `None` where one of its newest
 /// `most` samples is missing or not finite, or they do not follow each other evenly.
@@ -11,14 +13,37 @@ pub(crate) fn of(metric: &MetricWindow, most: usize, values: &mut Vec<f64>) -> O
     let samples = &metric.samples[metric.samples.len().saturating_sub(most)..];
     let [first, second, ..] = samples else { return None };
     let step_ms = second.at.unix_ms().checked_sub(first.at.unix_ms()).filter(|step| *step > 0)?;
-    values.clear();
-    values.extend(samples.iter().rev().map(|sample| sample.value.unwrap_or(f64::NAN)));
-    // Without a branch for each: this is the whole of the telemetry.
-    let finite = values.iter().fold(true, |all, value| all & value.is_finite());
-    let uneven = samples
-        .windows(2)
-        .fold(0, |any, pair| any | (pair[1].at.unix_ms().wrapping_sub(pair[0].at.unix_ms()) ^ step_ms));
-    (finite && uneven == 0).then_some(step_ms as f64 / 1_000.0)
+    // What stands there is written over.
+    values.resize(samples.len(), 0.0);
+    let mut wanted = Even { at: first.at.unix_ms(), step_ms, missed: 0 };
+    let (oldest, newest) = samples.as_chunks::<LANES>();
+    let (last, first) = values.as_rchunks_mut::<LANES>();
+    for (samples, places) in oldest.iter().zip(first.iter_mut().rev()) {
+        for n in 0..LANES {
+            places[LANES - 1 - n] = wanted.value(&samples[n]);
+        }
+    }
+    for (sample, place) in newest.iter().zip(last.iter_mut().rev()) {
+        *place = wanted.value(sample);
+    }
+    // Zero of what is finite, and not a number of all else.
+    let finite = over(values, |value| value * 0.0) == 0.0;
+    (finite && wanted.missed == 0).then_some(step_ms as f64 / 1_000.0)
+}
+
+/// When the next sample is to be, and whether any was at another time.
+struct Even {
+    at: u64,
+    step_ms: u64,
+    missed: u64,
+}
+
+impl Even {
+    fn value(&mut self, sample: &Sample) -> f64 {
+        self.missed |= sample.at.unix_ms() ^ self.at;
+        self.at = self.at.wrapping_add(self.step_ms);
+        sample.value.unwrap_or(f64::NAN)
+    }
 }
 
 /// Values that are added up side by side, so that none has to wait for the one before.
@@ -37,16 +62,14 @@ impl Part {
         let newest = values[0];
         let (mut ys, mut xys, mut yys) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         let mut xs: [f64; LANES] = std::array::from_fn(|lane| (from + lane) as f64);
-        let chunks = values[from..to].chunks_exact(LANES);
-        let rest = chunks.remainder();
+        let (chunks, rest) = values[from..to].as_chunks::<LANES>();
         for chunk in chunks {
-            let sums = ys.iter_mut().zip(&mut xys).zip(&mut yys).zip(&mut xs);
-            for ((((y_sum, xy_sum), yy_sum), x), value) in sums.zip(chunk) {
-                let y = value - newest;
-                *y_sum += y;
-                *xy_sum += *x * y;
-                *yy_sum += y * y;
-                *x += LANES as f64;
+            for lane in 0..LANES {
+                let y = chunk[lane] - newest;
+                ys[lane] += y;
+                xys[lane] += xs[lane] * y;
+                yys[lane] += y * y;
+                xs[lane] += LANES as f64;
             }
         }
         for (lane, value) in rest.iter().enumerate() {
@@ -55,7 +78,14 @@ impl Part {
             xys[lane] += xs[lane] * y;
             yys[lane] += y * y;
         }
-        Self { y: sum(ys), xy: sum(xys), yy: sum(yys) }
+        Self::sum([&ys, &xys, &yys])
+    }
+
+    /// Apart from the loop: together with it, the compiler puts `y` and `xy` of one value side by side instead of several values, and
+    /// needs twice as long.
+    #[inline(never)]
+    fn sum([ys, xys, yys]: [&[f64; LANES]; 3]) -> Self {
+        Self { y: sum(*ys), xy: sum(*xys), yy: sum(*yys) }
     }
 
     pub(crate) fn plus(self, more: Self) -> Self {
@@ -75,15 +105,15 @@ pub(crate) fn over_pairs(
     of: impl Fn(f64, f64) -> f64,
 ) -> f64 {
     let mut sums = [0.0; LANES];
-    let (older, newer) = (&values[from..to], &values[from - lag..to - lag]);
-    let (older, newer) = (older.chunks_exact(LANES), newer.chunks_exact(LANES));
-    for (lane, (older, newer)) in older.remainder().iter().zip(newer.remainder()).enumerate() {
-        sums[lane] += of(*older, *newer);
-    }
-    for (older, newer) in older.zip(newer) {
-        for (sum, (older, newer)) in sums.iter_mut().zip(older.iter().zip(newer)) {
-            *sum += of(*older, *newer);
+    let (older, older_rest) = values[from..to].as_chunks::<LANES>();
+    let (newer, newer_rest) = values[from - lag..to - lag].as_chunks::<LANES>();
+    for (older, newer) in older.iter().zip(newer) {
+        for lane in 0..LANES {
+            sums[lane] += of(older[lane], newer[lane]);
         }
+    }
+    for (lane, (older, newer)) in older_rest.iter().zip(newer_rest).enumerate() {
+        sums[lane] += of(*older, *newer);
     }
     sum(sums)
 }
@@ -101,51 +131,167 @@ impl Reach {
 
     /// Of values newest first.
     pub(crate) fn of(values: &[f64]) -> Self {
+        if values.len() < 4 * LANES {
+            return values.iter().fold(Self::NONE, |reach, value| reach.before(Self::one(*value)));
+        }
         // As many stretches as lanes go on side by side, for each step waits for the one before.
         let length = values.len() / LANES;
-        let (head, tail) = values.split_at(length * LANES);
-        let mut lanes = [Self::NONE; LANES];
-        for at in 0..length {
-            for (lane, reach) in lanes.iter_mut().enumerate() {
-                reach.add(head[lane * length + at]);
+        let (stretches, tail) = values.split_at(length * LANES);
+        let (newer, older) = stretches.split_at(2 * length);
+        let (newer, older) = (newer.split_at(length), older.split_at(length));
+        let (mut lowest, mut highest) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let mut fall = [0.0; LANES];
+        for (((one, two), three), four) in newer.0.iter().zip(newer.1).zip(older.0).zip(older.1) {
+            let values = [*one, *two, *three, *four];
+            for lane in 0..LANES {
+                lowest[lane] = lower(values[lane], lowest[lane]);
+                highest[lane] = higher(values[lane], highest[lane]);
+                fall[lane] = higher(values[lane] - lowest[lane], fall[lane]);
             }
         }
-        let mut rest = Self::NONE;
-        tail.iter().for_each(|value| rest.add(*value));
-        lanes.into_iter().fold(Self::NONE, Self::before).before(rest)
+        Self::of_stretches([&lowest, &highest, &fall], tail)
     }
 
-    fn add(&mut self, value: f64) {
-        // Not `min` and `max`: no value is NaN, and those ask.
-        self.lowest = if value < self.lowest { value } else { self.lowest };
-        self.highest = if value > self.highest { value } else { self.highest };
-        let fall = value - self.lowest;
-        self.fall = if fall > self.fall { fall } else { self.fall };
+    /// Apart from the loop, as [`Part::sum`].
+    #[inline(never)]
+    fn of_stretches([lowest, highest, fall]: [&[f64; LANES]; 3], tail: &[f64]) -> Self {
+        let mut reach = Self::NONE;
+        for lane in 0..LANES {
+            let stretch = Self { lowest: lowest[lane], highest: highest[lane], fall: fall[lane] };
+            reach = reach.before(stretch);
+        }
+        for value in tail {
+            reach = reach.before(Self::one(*value));
+        }
+        reach
+    }
+
+    fn one(value: f64) -> Self {
+        Self { lowest: value, highest: value, fall: 0.0 }
     }
 
     /// With older values before it.
     pub(crate) fn before(self, older: Self) -> Self {
+        let across = older.highest - self.lowest;
         Self {
-            lowest: self.lowest.min(older.lowest),
-            highest: self.highest.max(older.highest),
-            fall: self.fall.max(older.fall).max(older.highest - self.lowest),
+            lowest: lower(older.lowest, self.lowest),
+            highest: higher(older.highest, self.highest),
+            fall: higher(across, higher(older.fall, self.fall)),
         }
     }
 }
 
-/// The median of up to [`MOST`] finite values, at least one: the mean of the middle two where they are even.
+/// Not `min` and `max`: no value is NaN, and those ask.
+fn lower(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+fn higher(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
+/// The highest of some values.
+pub(crate) fn highest(values: &[f64]) -> f64 {
+    let mut lanes = [f64::NEG_INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = higher(chunk[lane], lanes[lane]);
+        }
+    }
+    rest.iter().chain(&lanes).fold(f64::NEG_INFINITY, |so_far, value| higher(*value, so_far))
+}
+
+/// The lowest and the highest of some values.
+pub(crate) fn ends(values: &[f64]) -> (f64, f64) {
+    let (mut lowest, mut highest) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lowest[lane] = lower(chunk[lane], lowest[lane]);
+            highest[lane] = higher(chunk[lane], highest[lane]);
+        }
+    }
+    let lowest = rest.iter().chain(&lowest).fold(f64::INFINITY, |so_far, value| lower(*value, so_far));
+    let highest = rest.iter().chain(&highest).fold(f64::NEG_INFINITY, |so_far, value| higher(*value, so_far));
+    (lowest, highest)
+}
+
+/// The median of finite values, at least one: the mean of the middle two where they are even. Their order is lost.
 ///
-/// Most of the values are passed over at one look: the median lies near the mean, and what lies near it is sorted.
+/// Each of up to [`MOST`] values has a key of seven bits, by where it lies between the lowest and the highest. The key in the middle is
+/// found by halves, with a count of all keys for each; only the few values that have it are then put in order.
+#[cfg(test)]
 pub(crate) fn median(values: &mut [f64]) -> f64 {
+    let (lowest, highest) = ends(values);
+    median_within(values, (lowest, highest))
+}
+
+/// The same of values of which none is below `lowest` or above `highest`.
+pub(crate) fn median_within(values: &mut [f64], (lowest, highest): (f64, f64)) -> f64 {
     let count = values.len();
     let (low, high) = ((count - 1) / 2, count / 2);
-    let mut near = [0.0; MOST + 1];
-    let (below, found) = if count <= MOST { near_the_mean(values, &mut near) } else { (0, 0) };
-    if below <= low && high < below + found && found <= FEW {
-        let near = &mut near[..found];
-        sort(near);
-        return f64::midpoint(near[low - below], near[high - below]);
+    let scale = f64::from(LAST_KEY) / (highest - lowest);
+    // They may be too far apart to have keys, or too near.
+    if count > MOST || scale == 0.0 || !scale.is_finite() {
+        return selected(values, low, high);
     }
+    // What is no value has the last key, which nothing is below.
+    let mut keys = [LAST_KEY; MOST];
+    for (key, value) in keys.iter_mut().zip(&*values) {
+        *key = key_of((value - lowest) * scale);
+    }
+    let mut middle = 0;
+    for half in [64, 32, 16, 8, 4, 2, 1] {
+        let further = middle + half;
+        middle = if below(&keys, further) <= low { further } else { middle };
+    }
+    let mut near = [0.0; FEW];
+    let mut found = 0;
+    for (keys, values) in keys.as_chunks::<EIGHT>().0.iter().zip(values.chunks(EIGHT)) {
+        // Most have none.
+        if keys.iter().fold(false, |any, key| any | (*key == middle)) {
+            for (_, value) in keys.iter().zip(values).filter(|(key, _)| **key == middle) {
+                if let Some(place) = near.get_mut(found) {
+                    *place = *value;
+                }
+                found += 1;
+            }
+        }
+    }
+    let Some(near) = near.get_mut(..found) else { return selected(values, low, high) };
+    sort(near);
+    let before = below(&keys, middle);
+    let lower_middle = near[low - before];
+    let beyond = || {
+        let of = |(key, value): (&i8, &f64)| if *key > middle { *value } else { f64::INFINITY };
+        keys.iter().zip(&*values).map(of).fold(f64::INFINITY, |next, value| lower(value, next))
+    };
+    f64::midpoint(lower_middle, near.get(high - before).copied().unwrap_or_else(beyond))
+}
+
+/// As many values as are looked at in this way.
+pub(crate) const MOST: usize = 64;
+/// The key of the highest value.
+const LAST_KEY: i8 = 127;
+/// More than these are not sorted one by one.
+const FEW: usize = 16;
+/// Keys that are looked through at once.
+const EIGHT: usize = 8;
+
+/// A number from 0 to [`LAST_KEY`], rounded: its bits stand last in a sum with 2⁵², whose fraction has none of its own.
+fn key_of(place: f64) -> i8 {
+    (place + 4_503_599_627_370_496.0).to_bits() as i8
+}
+
+/// How many keys are below one.
+fn below(keys: &[i8; MOST], key: i8) -> usize {
+    // So few fit into a byte, and sixteen bytes are counted at once.
+    usize::from(keys.iter().map(|other| u8::from(*other < key)).sum::<u8>())
+}
+
+/// The mean of the two values that have so many below them.
+fn selected(values: &mut [f64], low: usize, high: usize) -> f64 {
     let (smaller, middle, _) = values.select_nth_unstable_by(high, f64::total_cmp);
     let middle = *middle;
     if low == high {
@@ -154,38 +300,16 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     f64::midpoint(smaller.iter().copied().fold(f64::NEG_INFINITY, f64::max), middle)
 }
 
-/// As many values as are looked at in this way.
-pub(crate) const MOST: usize = 64;
-/// More than these are not sorted one by one.
-const FEW: usize = 28;
-/// How far around the mean is near, in mean deviations: about a quarter of the values of any common distribution.
-const NEAR: f64 = 0.45;
-
-/// Copies what is near the mean; how many values lie below that, and how many are near.
-fn near_the_mean(values: &[f64], near: &mut [f64; MOST + 1]) -> (usize, usize) {
-    let count = values.len() as f64;
-    let mean = over(values, |v| v) / count;
-    let around = NEAR * over(values, |v| (v - mean).abs()) / count + mean.abs() * 1e-12;
-    let (from, to) = (mean - around, mean + around);
-    let (mut below, mut found) = (0, 0);
-    for value in values {
-        near[found] = *value;
-        found += usize::from(*value >= from && *value <= to);
-        below += usize::from(*value < from);
-    }
-    (below, found)
-}
-
 fn over(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
     let mut sums = [0.0; LANES];
-    let chunks = values.chunks_exact(LANES);
-    for (lane, value) in chunks.remainder().iter().enumerate() {
-        sums[lane] += of(*value);
-    }
+    let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += of(*value);
+        for lane in 0..LANES {
+            sums[lane] += of(chunk[lane]);
         }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        sums[lane] += of(*value);
     }
     sum(sums)
 }

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    f64::consts::{LN_2, LN_10},
+    time::Duration,
+};
 
 use forefend_domain::{Probability, TimeToFailure};
 
@@ -30,9 +33,17 @@ const REACH: f64 = 4.0;
 /// Hazards of independent causes add, which is why causes are combined here and not as probabilities.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    times_s: Vec<f64>,
-    hazard: Vec<f64>,
+    times_s: [f64; POINTS],
+    hazard: [f64; POINTS],
 }
+
+/// What [`MAX_HAZARD`] comes to.
+const MOST: f64 = 1.0 - 1.03e-12;
+
+/// Probabilities are taken no nearer to 0 and 1 than this where odds are formed.
+const LEAST_ODDS: f64 = 1e-12;
+
+const MINUS_LN_9_TENTHS: f64 = 0.105_360_515_657_826_3;
 
 /// A probability of 1 has an infinite hazard; this is 1 − 1e-12 and keeps sums finite.
 const MAX_HAZARD: f64 = 27.6;
@@ -43,8 +54,31 @@ impl Curve {
     pub fn new(horizon: Duration) -> Self {
         let end = horizon.as_secs_f64().max(1e-3) * REACH;
         let start = end / SPAN;
-        let times_s: Vec<f64> = FACTORS.iter().map(|factor| start * factor).collect();
-        Self { hazard: vec![0.0; times_s.len()], times_s }
+        Self { hazard: [0.0; POINTS], times_s: FACTORS.map(|factor| start * factor) }
+    }
+
+    /// The log odds of having failed by each time of the grid, no nearer to never and always than [`LEAST_ODDS`].
+    pub(crate) fn log_odds(&self) -> [f64; POINTS] {
+        self.hazard.map(log_odds_of_hazard)
+    }
+
+    /// With these log odds of having failed by each time of the grid; the probabilities come with it. What should rise but falls is
+    /// lifted, as in [`Self::with_probabilities`].
+    pub(crate) fn with_log_odds(mut self, mut of: impl FnMut(usize) -> f64) -> (Self, Vec<(f64, f64)>) {
+        let (mut least, mut likeliest) = (0.0f64, 0.0f64);
+        let mut points = Vec::with_capacity(POINTS);
+        for (n, (t, hazard)) in self.times_s.iter().zip(&mut self.hazard).enumerate() {
+            let odds = of(n).exp();
+            // 1 − p = 1 / (1 + odds).
+            let h = odds.ln_1p().min(MAX_HAZARD);
+            // NaN is passed over.
+            if h > least {
+                (least, likeliest) = (h, (odds / (1.0 + odds)).min(MOST));
+            }
+            *hazard = least;
+            points.push((*t, likeliest));
+        }
+        (self, points)
     }
 
     /// How far it speaks, in seconds.
@@ -116,10 +150,29 @@ impl Curve {
         Probability::clamped(-(-self.hazard_at(time.as_secs_f64())).exp_m1(), Probability::ZERO)
     }
 
+    /// What [`Self::with_probabilities`] would say of a time, if these never fall: they are asked at the times of the grid beside it alone.
+    #[must_use]
+    pub(crate) fn probability_by(&self, time: Duration, p: impl Fn(f64) -> f64) -> Probability {
+        let i = self.times_s.partition_point(|t| *t < time.as_secs_f64());
+        let mut beside = self.clone();
+        for n in [i.saturating_sub(1), i.min(POINTS - 1)] {
+            beside.hazard[n] = (-(-p(self.times_s[n]).clamp(0.0, 1.0)).ln_1p()).min(MAX_HAZARD);
+        }
+        beside.probability_within(time)
+    }
+
     /// The time by which it has failed with probability `p`; `None`: beyond what the curve speaks for.
     #[must_use]
     pub fn quantile(&self, p: f64) -> Option<Duration> {
-        let wanted = -(-p).ln_1p();
+        self.reached(-(-p).ln_1p())
+    }
+
+    /// When the cumulative hazard is so much.
+    fn reached(&self, wanted: f64) -> Option<Duration> {
+        // It never falls.
+        if self.hazard[POINTS - 1] < wanted {
+            return None;
+        }
         let i = self.hazard.iter().position(|h| *h >= wanted)?;
         let (t0, h0) =
             i.checked_sub(1).map_or((0.0, 0.0), |before| (self.times_s[before], self.hazard[before]));
@@ -131,7 +184,8 @@ impl Curve {
     /// The three quantiles that people and decisions use.
     #[must_use]
     pub fn time_to_failure(&self) -> TimeToFailure {
-        TimeToFailure { p10: self.quantile(0.1), p50: self.quantile(0.5), p90: self.quantile(0.9) }
+        let [p10, p50, p90] = [MINUS_LN_9_TENTHS, LN_2, LN_10].map(|hazard| self.reached(hazard));
+        TimeToFailure { p10, p50, p90 }
     }
 
     /// P(fail ≤ t) from [`points`](Self::points) of a curve, 0 to 1; between two, its hazard goes straight on, and after the last it stays.
@@ -151,6 +205,22 @@ impl Curve {
     pub fn points(&self) -> Vec<(f64, f64)> {
         self.times_s.iter().zip(&self.hazard).map(|(t, h)| (*t, -(-h).exp_m1())).collect()
     }
+}
+
+/// The log odds of a probability.
+pub(crate) fn log_odds(p: f64) -> f64 {
+    let p = p.clamp(LEAST_ODDS, 1.0 - LEAST_ODDS);
+    (p / (1.0 - p)).ln()
+}
+
+/// The log odds of 1 − exp(−h), which are ln(exp(h) − 1).
+fn log_odds_of_hazard(h: f64) -> f64 {
+    if !(1e-11..0.05).contains(&h) {
+        return log_odds(-(-h).exp_m1());
+    }
+    // The series ends below the rounding of a number: the next part is 3e-11 times less than the last.
+    let hh = h * h;
+    h.ln() + 0.5 * h + hh * (1.0 / 24.0 - hh * (1.0 / 2_880.0 - hh / 181_440.0))
 }
 
 #[cfg(test)]
@@ -178,6 +248,39 @@ mod tests {
             let curve = Curve::new(Duration::from_secs(60)).with_probabilities(|t| 1.0 - (-rate * t).exp());
             if let Some(t) = curve.quantile(p) {
                 prop_assert!((curve.probability_within(t).get() - p).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn one_time_of_a_curve_is_as_the_whole_of_it() {
+        let blank = Curve::new(Duration::from_secs(60));
+        let p = |t: f64| 1.0 - (-0.02 * t).exp();
+        let whole = blank.clone().with_probabilities(p);
+        for t in [0.0, 0.05, 1.0, 33.3, 60.0, 239.0, 500.0] {
+            let time = Duration::from_secs_f64(t);
+            assert_eq!(blank.probability_by(time, p), whole.probability_within(time), "{t}");
+        }
+    }
+
+    #[test]
+    fn by_odds_or_by_probabilities_the_same_curve_is_made() {
+        let blank = Curve::new(Duration::from_secs(60));
+        for rate in [1e-13, 1e-9, 1e-6, 1e-4, 1e-2, 1.0, 100.0] {
+            let curve = blank.clone().with_rate(rate);
+            let odds = curve.log_odds();
+            for (odds, (_, p)) in odds.iter().zip(curve.points()) {
+                assert!(
+                    (odds - log_odds(p)).abs() < 1e-9 * odds.abs().max(1.0) + 1e-4 * p.powi(8),
+                    "{rate}: {odds}"
+                );
+            }
+            let (again, points) = blank.clone().with_log_odds(|n| odds[n]);
+            let told = curve.hazard.iter().zip(&again.hazard).zip(&points);
+            for ((wanted, found), (_, p)) in told {
+                let alike = |a: f64, b: f64| (a - b).abs() < 2e-12 + 1e-9 * a;
+                assert!(alike(*wanted, *found) || *wanted > 20.0, "{rate}: {wanted} and {found}");
+                assert!(alike(-(-wanted).exp_m1(), *p), "{rate}: {wanted} and {p}");
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     anomaly::robust_z,
     curve::Curve,
     first_passage,
-    trend::{Course, LONGEST, Teeth, Trend, TrendMixture},
+    trend::{Course, LONGEST, NEGLIGIBLE, Teeth, Trend, TrendMixture},
 };
 
 /// Turns the windows of one cell into a prediction. A model is a value; it is given what it needs and asks nobody.
@@ -135,7 +135,8 @@ impl Predictor for DayZero {
     }
 
     fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
-        self.foreseen(windows, horizon, &[known.prior_rate_per_s], true)?.pop().map(|prediction| {
+        self.foreseen(windows, horizon, &[known.prior_rate_per_s])?.pop().map(|(said, curve)| {
+            let prediction = Prediction { curve: curve.points(), ..said };
             let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
             Known { unusual: Some(unusual), ..Known::default() }.told(prediction)
         })
@@ -143,15 +144,13 @@ impl Predictor for DayZero {
 }
 
 impl DayZero {
-    /// A prediction for each prior, without anomalies; they differ in nothing else. If curves are `drawn`, it is that of the last: of the
-    /// others nobody asks for more than a probability.
+    /// A prediction for each prior, without anomalies, and its curve, which is not drawn yet; they differ in nothing else.
     pub(crate) fn foreseen(
         &self,
         windows: &Windows,
         horizon: Duration,
         priors: &[Option<f64>],
-        drawn: bool,
-    ) -> Option<Vec<Prediction>> {
+    ) -> Option<Vec<(Prediction, Curve)>> {
         let measured = |m: &&MetricWindow| m.samples.iter().any(|s| s.value.is_some());
         if !windows.metrics.values().any(|m| measured(&m)) {
             return None;
@@ -174,16 +173,14 @@ impl DayZero {
                 .or_insert_with(|| opinion.curve.clone());
         }
         let drivers = drivers(&opinions, &families, horizon);
-        let of_prior = |(n, rate): (usize, &Option<f64>)| {
+        let of_prior = |rate: &Option<f64>| {
             let rate = rate.filter(|rate| rate.is_finite() && *rate >= 0.0).unwrap_or(self.prior_rate_per_s);
             let prior = blank.clone().with_rate(rate);
             let mut curve = prior.clone();
             families.values().for_each(|family| curve.add(family));
-            let points = if drawn && n + 1 == priors.len() { curve.points() } else { Vec::new() };
-            let said = self.prediction(windows, horizon, (&prior, &curve), &drivers);
-            Prediction { curve: points, ..said }
+            (self.prediction(windows, horizon, (&prior, &curve), &drivers), curve)
         };
-        Some(priors.iter().enumerate().map(of_prior).collect())
+        Some(priors.iter().map(of_prior).collect())
     }
 
     fn prediction(
@@ -230,24 +227,27 @@ impl DayZero {
         if age > self.max_gap_steps {
             return None;
         }
-        let newest;
-        let course = match Course::of_even(metric, limit, values) {
-            Some(course) if course.is_negligible(limit, blank.reach_s()) => return None,
-            even => {
-                newest = Newest::of(metric);
-                match even {
-                    Some(course) => course.with(newest.samples()),
-                    None => Course::new(newest.samples(), limit)?,
-                }
-            }
-        };
-        if course.is_negligible(limit, blank.reach_s()) {
+        let even = Course::of_even(metric, limit, values);
+        if even.as_ref().is_some_and(|course| course.is_negligible(limit, blank.reach_s())) {
             return None;
         }
+        let newest = Newest::of(metric);
+        let course = match even {
+            Some(course) => course.with(newest.samples()),
+            None => Course::new(newest.samples(), limit)
+                .filter(|course| !course.is_negligible(limit, blank.reach_s()))?,
+        };
         let mixture = course.mixture();
-        let teeth = if mixture.trends.is_empty() { None } else { course.teeth() };
-        let parts = Parts::of(&mixture, limit, self.doubt, teeth);
-        let curve = blank.clone().with_probabilities(|t| parts.probability_within(t));
+        let mut parts = Parts::of(&mixture, limit, self.doubt, None);
+        // Teeth make nothing likelier.
+        if parts.most_within(blank.reach_s()) < NEGLIGIBLE {
+            return None;
+        }
+        if let Some(teeth) = course.teeth().filter(|_| !mixture.trends.is_empty()) {
+            parts = Parts::of(&mixture, limit, self.doubt, Some(teeth));
+        }
+        let mut probabilities = parts.probabilities(blank.times_s()).into_iter();
+        let curve = blank.clone().with_probabilities(|_| probabilities.next().unwrap_or(f64::NAN));
         let trend = mixture.trends.iter().copied().find(|t| t.drift > 0.0 && t.weight > 0.3);
         Some(Opinion { metric, curve, level: trend.map_or(mixture.level, |t| t.level), trend })
     }
@@ -288,6 +288,12 @@ struct Part {
     seen_s: f64,
 }
 
+impl Part {
+    fn probability_within(&self, t: f64) -> f64 {
+        first_passage::probability_within(t, self.distance, self.drift, self.variance)
+    }
+}
+
 struct Parts {
     parts: Vec<Part>,
     doubt: f64,
@@ -324,18 +330,26 @@ impl Parts {
         Self { parts, doubt }
     }
 
-    fn probability_within(&self, t: f64) -> f64 {
-        self.parts
-            .iter()
-            .map(|part| {
-                let p = first_passage::probability_within(t, part.distance, part.drift, part.variance);
+    /// The probability that the limit is reached within each of some times, which ascend.
+    fn probabilities(&self, times_s: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; times_s.len()];
+        for part in &self.parts {
+            // The later, the likelier: what has no probability by then has none before.
+            for (t, sum) in times_s.iter().zip(&mut sums).rev() {
+                let p = part.probability_within(*t);
                 if p == 0.0 {
-                    return 0.0;
+                    break;
                 }
-                let lasting = if part.distance <= 0.0 { 1.0 } else { self.still_going(part, t) };
-                part.weight * p * lasting
-            })
-            .sum()
+                let lasting = if part.distance <= 0.0 { 1.0 } else { self.still_going(part, *t) };
+                *sum += part.weight * p * lasting;
+            }
+        }
+        sums
+    }
+
+    /// No less than the probability within any time up to this one: as if every trend went on for ever.
+    fn most_within(&self, t: f64) -> f64 {
+        self.parts.iter().map(|part| part.weight * part.probability_within(t)).sum()
     }
 
     /// The probability that the trend goes on until it has crossed (or until `t`, if that is sooner).

@@ -1,11 +1,13 @@
 //! `bench decide`: what a tick of the real loop costs with ten thousand cells, and with a hundred thousand.
 //!
 //! Telemetry lies in the real store of series; the real controller makes windows, predicts with the model of the first day, a
-//! boosted model beside it and a memory above both for suspects, decides, and writes its memory to a store in memory. Cells are made up. docs/benchmarks.md holds the figures.
+//! boosted model beside it and a memory above both for suspects, decides, and writes its memory to a store in memory. Cells are made up. What their
+//! telemetry costs to take is measured beside it, scraped and pushed. docs/benchmarks.md holds the figures.
 
 mod fleet;
 mod measure;
 mod model;
+mod push;
 mod world;
 
 use std::{
@@ -16,7 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use measure::Round;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// As in the binary.
 #[global_allocator]
@@ -37,7 +39,13 @@ struct Arguments {
     /// Becomes the process that holds a fleet of so many cells.
     #[arg(long, hide = true)]
     fleet: Option<usize>,
+    /// Becomes the process that pushes the telemetry of so many cells.
+    #[arg(long, hide = true)]
+    push: Option<usize>,
 }
+
+/// Cells whose telemetry is pushed.
+const PUSHED: usize = 10_000;
 
 const CASES: [&str; 3] = ["10k", "100k", "100k-vs-10k"];
 
@@ -86,7 +94,7 @@ fn rounded(value: f64) -> f64 {
     (value * digits).round() / digits
 }
 
-/// A process that holds a fleet.
+/// A process that holds a fleet, or takes what one pushes.
 struct Fleet {
     process: Child,
     ask: Option<ChildStdin>,
@@ -94,9 +102,9 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start(cells: usize) -> Result<Self> {
+    fn start(what: &str, cells: usize) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["--fleet", &cells.to_string()])
+            .args([what, &cells.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -115,7 +123,7 @@ impl Fleet {
         Ok(line.trim_end().to_owned())
     }
 
-    fn round(&mut self) -> Result<Round> {
+    fn round<T: DeserializeOwned>(&mut self) -> Result<T> {
         writeln!(self.ask.as_mut().context("no standard input")?, "round")?;
         Ok(serde_json::from_str(&self.line()?)?)
     }
@@ -133,15 +141,23 @@ fn main() -> Result<()> {
     if let Some(cells) = arguments.fleet {
         return measure::serve(cells);
     }
+    if let Some(cells) = arguments.push {
+        return push::serve(cells);
+    }
     if let Some(unknown) = arguments.cases.iter().find(|case| !CASES.contains(&case.as_str())) {
         bail!("bench decide has no case {unknown:?}; its cases are {}", CASES.join(", "));
     }
     let wanted = |case: &str| arguments.cases.is_empty() || arguments.cases.iter().any(|c| c == case);
     let compared = wanted("100k-vs-10k");
-    let start = |wanted: bool, cells| wanted.then(|| Fleet::start(cells)).transpose();
+    let start = |wanted: bool, cells| wanted.then(|| Fleet::start("--fleet", cells)).transpose();
     let mut fleets = [start(wanted("10k") || compared, 10_000)?, start(wanted("100k") || compared, 100_000)?];
+    // Pushes are taken by a process of their own, so that the memory of the other stays the loop's: ten thousand cells, also for the
+    // larger fleet, for what a sample costs does not depend on their number.
+    let mut pushed = Fleet::start("--push", PUSHED)?;
+    let mut pushes: Vec<f64> = Vec::new();
     let mut rounds: [Vec<Round>; 2] = Default::default();
     for _ in 0..arguments.rounds {
+        pushes.push(pushed.round::<f64>()? / PUSHED as f64);
         for (fleet, rounds) in fleets.iter_mut().zip(&mut rounds) {
             if let Some(fleet) = fleet {
                 rounds.push(fleet.round()?);
@@ -149,9 +165,10 @@ fn main() -> Result<()> {
         }
     }
     let mut lines = Vec::new();
-    for (case, rounds) in ["10k", "100k"].into_iter().zip(&rounds) {
+    for ((case, cells), rounds) in [("10k", 10_000), ("100k", 100_000)].into_iter().zip(&rounds) {
         if wanted(case) {
-            lines.extend(of_case(case, rounds)?);
+            let pushes: Vec<f64> = pushes.iter().map(|each| each * f64::from(cells)).collect();
+            lines.extend(of_case(case, rounds, &pushes)?);
         }
     }
     if compared {
@@ -171,7 +188,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn of_case(case: &'static str, rounds: &[Round]) -> Result<Vec<Line>> {
+fn of_case(case: &'static str, rounds: &[Round], pushes: &[f64]) -> Result<Vec<Line>> {
     let share = |of: &dyn Fn(&Round) -> f64| -> Vec<f64> {
         rounds.iter().map(|round| of(round) / fleet::TICK.as_secs_f64()).collect()
     };
@@ -186,9 +203,14 @@ fn of_case(case: &'static str, rounds: &[Round]) -> Result<Vec<Line>> {
         let line = Line::of(case, "", "", &of)?;
         eprintln!("{case}: {what} alone take {:.4} of a core", line.ours.unwrap_or(f64::NAN));
     }
+    let pushed: Vec<f64> = pushes.iter().map(|took_s| took_s / fleet::TICK.as_secs_f64()).collect();
+    let with_pushed: Vec<f64> = share(&|r| r.tick_s).iter().zip(&pushed).map(|(a, b)| a + b).collect();
+    let pushed = Line::of(case, "", "", &pushed)?.ours.unwrap_or(f64::NAN);
+    eprintln!("{case}: remote write alone takes {pushed:.4} of a core");
     Ok(vec![
         Line::of(case, "core_share_predict_decide", "cores", &share(&|r| r.tick_s))?,
         Line::of(case, "core_share_with_ingest", "cores", &share(&|r| r.tick_s + r.ingest_s))?,
+        Line::of(case, "core_share_with_remote_write", "cores", &with_pushed)?,
         Line::of(case, "kib_per_cell", "KiB", &memory)?,
         Line::of(case, "lstm_share", "cells", &asked)?,
         Line::of(case, "lstm_us_per_suspect", "us", &each)?,

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use forefend_control::{Controller, Ports};
 use forefend_predict::{
-    Predictor,
+    Known, Predictor, Unusual,
     learned::{Lately, Remembering, hazards_after},
 };
 use forefend_store::MemoryStore;
@@ -56,7 +56,7 @@ fn cpu() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     let begin = cpu()?;
     let done = work()?;
     Ok((done, (cpu()? - begin).as_secs_f64()))
@@ -192,31 +192,36 @@ impl Fleet {
         let horizon = model::HORIZON;
         let mut sum = 0.0;
         let predictor = &self.predictor;
+        // As in a tick: how unusual a cell is is told by the fleet's memory.
+        let known = Known { unusual: Some(Unusual::default()), ..Known::default() };
         let (_, both_s) = timed(|| {
             store.each_windows(now, &mut |windows| {
-                sum += predictor.predict(windows, horizon).map_or(0.0, |said| said.probability.get());
+                let said = predictor.predict_knowing(windows, horizon, &known);
+                sum += said.map_or(0.0, |said| said.probability.get());
             });
             Ok(())
         })?;
         std::hint::black_box(sum);
         let some = SCRAPED.min(self.totals.len());
-        let mut windows = Vec::with_capacity(some);
-        store.each_windows(now, &mut |of_cell| {
-            if windows.len() < some {
-                windows.push(of_cell.clone());
-            }
-        });
         let memory = predictor.parts();
-        let suspects = windows.iter().filter(|w| {
-            let below = memory.below.as_ref().and_then(|below| below.predict(w, horizon));
-            below.is_some_and(|below| predictor.is_suspect(&below))
+        let (mut seen, mut suspects, mut lstm_s) = (0, 0, Ok(0.0));
+        // Not of windows that were kept for it: they would count as the fleet's.
+        store.each_windows(now, &mut |windows| {
+            seen += 1;
+            let Ok(so_far) = lstm_s.as_ref().copied().map_err(drop) else { return };
+            if seen > some {
+                return;
+            }
+            let below = memory.below.as_ref().and_then(|below| below.predict(windows, horizon));
+            suspects += usize::from(below.is_some_and(|below| predictor.is_suspect(&below)));
+            let asked = timed(|| {
+                let hazards = hazards_after(&memory.lstm, &Lately::of(windows, memory.steps).rows);
+                std::hint::black_box(hazards);
+                Ok(())
+            });
+            lstm_s = asked.map(|((), took)| so_far + took);
         });
-        let lstm_share = suspects.count() as f64 / some as f64;
-        let (_, lstm_s) = timed(|| {
-            let read = |w| hazards_after(&memory.lstm, &Lately::of(w, memory.steps).rows);
-            Ok(std::hint::black_box(windows.iter().filter_map(read).flatten().sum::<f64>()))
-        })?;
-        let lstm_us = lstm_s * 1e6 / some as f64;
+        let (lstm_share, lstm_us) = (suspects as f64 / some as f64, lstm_s? * 1e6 / some as f64);
         Ok(Parts { windows_s, predict_s: both_s - windows_s, lstm_share, lstm_us })
     }
 

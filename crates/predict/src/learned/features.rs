@@ -125,14 +125,15 @@ impl<'a> Seen<'a> {
 /// The features of one cell. `None` when nothing at all was measured.
 #[must_use]
 pub fn features(windows: &Windows, horizon: Duration) -> Option<Row> {
-    let first_day = DayZero::default().foreseen(windows, horizon, &[None], false)?.pop()?;
+    let (first_day, _) = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
     Some(features_beside(windows, horizon, &first_day))
 }
 
 /// The same, with what the model of the first day says of any cell that looks like this, without anomalies.
 #[must_use]
 pub fn features_and_first_day(windows: &Windows, horizon: Duration) -> Option<(Row, Prediction)> {
-    let first_day = DayZero::default().foreseen(windows, horizon, &[None], true)?.pop()?;
+    let (said, curve) = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
+    let first_day = Prediction { curve: curve.points(), ..said };
     Some((features_beside(windows, horizon, &first_day), first_day))
 }
 
@@ -224,7 +225,7 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
     let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
     let unit = limit.map_or(told.spread, f64::abs);
     let share = |amount: f64| if unit > 0.0 { (amount / unit).clamp(-FAR, FAR) } else { 0.0 };
-    MEASURES.map(|(measure, ..)| match measure {
+    let of = |measure: Measure| match measure {
         Measure::Fill => limit.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
         Measure::Pace(past) => limit.map_or(f64::NAN, |limit| {
             let left = (limit - level).max(limit.abs() * 1e-3);
@@ -240,7 +241,12 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
             share(gained)
         }
         Measure::Roughness => ratio(told.scatter_newest, told.scatter_past),
-    })
+    };
+    // One by one, so that of each it is known which it is when this is compiled: it is asked for every metric of every cell.
+    macro_rules! each {
+        ($($n:literal)*) => { [$(of(const { MEASURES[$n].0 })),*] };
+    }
+    each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
 
 /// The logarithm of how much larger `now` is than `before`; NaN where there is nothing to compare, 0 where both are nothing.

@@ -57,12 +57,13 @@ impl Lately {
     #[must_use]
     pub fn of(windows: &Windows, steps: usize) -> Self {
         let mut looks = [[f32::NAN; WIDTH]; LOOKS];
+        let mut values = Vec::new();
         let mut most: [Option<(f32, &MetricName)>; FAMILIES.len()] = [None; FAMILIES.len()];
         for metric in windows.metrics.values() {
             let Some(family) = FAMILIES.iter().position(|(family, _)| *family == metric.family) else {
                 continue;
             };
-            if let Some(stands_out) = take_in(metric, steps.max(1), family, &mut looks)
+            if let Some(stands_out) = take_in(metric, steps.max(1), family, &mut looks, &mut values)
                 && most[family].is_none_or(|(before, _)| stands_out >= before)
             {
                 most[family] = Some((stands_out, &metric.name));
@@ -99,32 +100,37 @@ impl Lately {
 }
 
 /// Puts what one metric shows into the looks, newest first; how far it stands out at most, compressed. `None` where too little is known of it.
+/// `values` is a place to work in.
 fn take_in(
     metric: &MetricWindow,
     steps: usize,
     family: usize,
     looks: &mut [[f32; WIDTH]; LOOKS],
+    values: &mut Vec<f64>,
 ) -> Option<f32> {
-    let newest_first = || {
-        let values = metric.samples.iter().rev().map(|sample| sample.value.filter(|v| v.is_finite()));
-        values.take(steps.saturating_mul(LOOKS)).enumerate()
-    };
-    let (mean, scale) = usual(newest_first().filter_map(|(_, value)| value))?;
+    values.clear();
+    let newest_first = metric.samples.iter().rev().take(steps.saturating_mul(LOOKS));
+    values.extend(newest_first.map(|sample| sample.value.filter(|v| v.is_finite()).unwrap_or(f64::NAN)));
+    let (mean, scale) = usual(values.iter().copied().filter(|value| !value.is_nan()))?;
     let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
     let at = family * MEASURES.len();
-    let (mut most, mut filled) = (0.0f32, None);
-    for (back, value) in newest_first() {
-        let Some(value) = value else { continue };
-        let look = &mut looks[back / steps];
-        let z = (value - mean) / scale;
-        let z = (z.abs().ln_1p().copysign(z)) as f32;
-        most = most.max(z.abs());
+    let mut most = 0.0f32;
+    for (look, values) in looks.iter_mut().zip(values.chunks(steps)) {
+        let Some(newest) = values.iter().copied().find(|value| !value.is_nan()) else { continue };
         // `max` and `min` pass over NaN.
-        look[at + HIGH] = look[at + HIGH].max(z);
-        look[at + LOW] = look[at + LOW].min(z);
-        if let Some(limit) = limit.filter(|_| filled != Some(back / steps)) {
-            filled = Some(back / steps);
-            look[at + FILL] = look[at + FILL].max((value / limit).clamp(-FAR, FAR) as f32);
+        let lowest = values.iter().copied().fold(newest, f64::min);
+        let highest = values.iter().copied().fold(newest, f64::max);
+        // Compressed only now: it changes no order.
+        let compressed = |value: f64| {
+            let z = (value - mean) / scale;
+            (z.abs().ln_1p().copysign(z)) as f32
+        };
+        let (low, high) = (compressed(lowest), compressed(highest));
+        most = most.max(low.abs()).max(high.abs());
+        look[at + HIGH] = look[at + HIGH].max(high);
+        look[at + LOW] = look[at + LOW].min(low);
+        if let Some(limit) = limit {
+            look[at + FILL] = look[at + FILL].max((newest / limit).clamp(-FAR, FAR) as f32);
         }
     }
     Some(most)

@@ -3,6 +3,7 @@
 mod beyond;
 mod calibration;
 mod features;
+mod forest;
 mod hazard;
 mod lately;
 mod linear;

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use forefend_domain::{Basis, Driver, HealthScore, MetricName, Prediction, Windows};
+use forefend_domain::{Basis, Driver, HealthScore, MetricName, Prediction, TimeToFailure, Windows};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,7 +33,7 @@ impl Predictor for Learned {
 
     fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
         // How many failures are to be expected was learned too: no other prior is put in its place.
-        let first_day = DayZero::default().foreseen(windows, horizon, &[None], false)?.pop()?;
+        let (first_day, _) = DayZero::default().foreseen(windows, horizon, &[None])?.pop()?;
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
         let known = Known { unusual: Some(unusual), ..Known::default() };
         self.beside(windows, horizon, &first_day).map(|prediction| known.told(prediction))
@@ -49,29 +49,40 @@ impl Learned {
         horizon: Duration,
         first_day: &Prediction,
     ) -> Option<Prediction> {
+        let (prediction, cumulative) = self.point_beside(windows, horizon, first_day)?;
+        let curve = Curve::new(horizon).with_probabilities(|t| self.hazard.within(&cumulative, t));
+        Some(Prediction { time_to_failure: curve.time_to_failure(), curve: curve.points(), ..prediction })
+    }
+
+    /// The same without its curve and what is read off that but the probability, and P(fail ≤ edge) for each edge of the hazard.
+    pub(super) fn point_beside(
+        &self,
+        windows: &Windows,
+        horizon: Duration,
+        first_day: &Prediction,
+    ) -> Option<(Prediction, Vec<f64>)> {
         // Features look as far ahead as they did in training, whatever is asked for.
         let own = self.hazard.reach();
         let of_own;
         let row = if own == horizon {
             seen_beside(windows, horizon, first_day)
         } else {
-            of_own = DayZero::default().foreseen(windows, own, &[None], false)?.pop()?;
+            (of_own, _) = DayZero::default().foreseen(windows, own, &[None])?.pop()?;
             seen_beside(windows, own, &of_own)
         };
         let cumulative = self.hazard.cumulative(&row.values);
-        let curve = Curve::new(horizon).with_probabilities(|t| self.hazard.within(&cumulative, t));
-        let probability = curve.probability_within(horizon);
+        let probability = Curve::new(horizon).probability_by(horizon, |t| self.hazard.within(&cumulative, t));
         let drivers = if probability.get() >= WORTH_EXPLAINING {
             self.explained(&row, windows, first_day)
         } else {
             Vec::new()
         };
-        Some(Prediction {
+        let prediction = Prediction {
             cell: first_day.cell.clone(),
             at: first_day.at,
             horizon: first_day.horizon,
             probability,
-            time_to_failure: curve.time_to_failure(),
+            time_to_failure: TimeToFailure::default(),
             interval: first_day.interval,
             outlooks: first_day.outlooks.clone(),
             exceeds: false,
@@ -80,8 +91,9 @@ impl Learned {
             anomalies: first_day.anomalies.clone(),
             basis: Basis::Calibrated,
             drivers,
-            curve: curve.points(),
-        })
+            curve: Vec::new(),
+        };
+        Some((prediction, cumulative))
     }
 
     /// The metrics behind a prediction, largest share first; the shares add up to 1.

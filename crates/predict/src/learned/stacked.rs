@@ -4,7 +4,7 @@ use forefend_domain::{Driver, HealthScore, MetricName, Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
 use super::{Beyond, Learned, beyond::Exceeded};
-use crate::{Curve, DayZero, Known, Levels, Predictor, Unusual};
+use crate::{Curve, DayZero, Known, Levels, Predictor, Unusual, curve::log_odds};
 
 /// What was learned and what the model of the first day says, on one curve: at every time the log odds of both are averaged (a logarithmic
 /// opinion pool; Genest & Zidek, Statistical Science 1, 1986, <https://doi.org/10.1214/ss/1177013825>).
@@ -32,13 +32,19 @@ impl Predictor for Stacked {
     fn predict_knowing(&self, windows: &Windows, horizon: Duration, known: &Known) -> Option<Prediction> {
         // The prior of the cell counts once: in the model of the first day. What was learned has its own.
         let mut first_days =
-            DayZero::default().foreseen(windows, horizon, &[None, known.prior_rate_per_s], true)?.into_iter();
-        let (of_any, of_this) = (first_days.next()?, first_days.next()?);
-        let learned = self.learned.beside(windows, horizon, &of_any)?;
+            DayZero::default().foreseen(windows, horizon, &[None, known.prior_rate_per_s])?.into_iter();
+        let ((of_any, _), (of_this, curve)) = (first_days.next()?, first_days.next()?);
+        let (learned, cumulative) = self.learned.point_beside(windows, horizon, &of_any)?;
+        let hazard = &self.learned.hazard;
+        let odds = [
+            Curve::new(horizon).times_s().iter().map(|t| log_odds(hazard.within(&cumulative, *t))).collect(),
+            curve.log_odds().to_vec(),
+        ];
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
         let known = Known { unusual: Some(unusual), ..Known::default() };
         let beyond = self.beyond.as_ref().and_then(|beyond| Some((beyond, Some(beyond.exceeded(windows)?))));
-        let pooled = Self::pooled(self.share, learned, &of_this, horizon, (self.levels.as_ref(), beyond));
+        let beside = (self.levels.as_ref(), beyond);
+        let pooled = Self::pooled(self.share, (learned, &of_this), odds, horizon, beside);
         Some(known.told(pooled))
     }
 }
@@ -54,28 +60,32 @@ impl Stacked {
         horizon: Duration,
         exceeded: Option<&Beyond>,
     ) -> Prediction {
-        Self::pooled(share, learned, first_day, horizon, (None, exceeded.map(|beyond| (beyond, None))))
+        let grid = Curve::new(horizon);
+        // Both curves stand on the grid of this horizon, which is asked for in its order.
+        let odds = [&learned, first_day].map(|said| {
+            let mut curve = said.curve.as_slice();
+            grid.times_s().iter().map(|t| log_odds(at(&mut curve, *t))).collect()
+        });
+        let beside = (None, exceeded.map(|beyond| (beyond, None)));
+        Self::pooled(share, (learned, first_day), odds, horizon, beside)
     }
 
+    /// The same of the log odds of both at each time of the grid, whether their curves are drawn or not.
     fn pooled(
         share: f64,
-        learned: Prediction,
-        first_day: &Prediction,
+        (learned, first_day): (Prediction, &Prediction),
+        [of_learned, of_first_day]: [Vec<f64>; 2],
         horizon: Duration,
         (levels, beyond): (Option<&Levels>, Option<(&Beyond, Option<Exceeded<'_>>)>),
     ) -> Prediction {
         let share = if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) };
-        let (mut of_learned, mut of_first_day) = (learned.curve.as_slice(), first_day.curve.as_slice());
-        let mut curve = Curve::new(horizon).with_probabilities(|t| {
-            // Both curves stand on the grid of this horizon, which is asked for in its order.
-            let (learned, first_day) = (at(&mut of_learned, t), at(&mut of_first_day, t));
-            let pooled = share * log_odds(learned) + (1.0 - share) * log_odds(first_day);
-            1.0 / (1.0 + (-pooled).exp())
-        });
+        let (mut curve, mut points) =
+            Curve::new(horizon).with_log_odds(|n| share * of_learned[n] + (1.0 - share) * of_first_day[n]);
         let horizon_s = horizon.as_secs_f64();
         let of_both = curve.hazard_at(horizon_s);
         if let Some((beyond, _)) = beyond {
             curve.add(&beyond.curve(horizon));
+            points = curve.points();
         }
         let probability = curve.probability_within(horizon);
         let mut drivers: BTreeMap<MetricName, Driver> = BTreeMap::new();
@@ -110,7 +120,7 @@ impl Stacked {
             interval,
             health: HealthScore::from_failure(probability),
             drivers,
-            curve: curve.points(),
+            curve: points,
             exceeds: beyond.is_some(),
             ..learned
         }
@@ -129,12 +139,6 @@ fn at(curve: &mut &[(f64, f64)], t: f64) -> f64 {
         *curve = rest;
     }
     curve.first().map_or(0.0, |(_, p)| *p)
-}
-
-fn log_odds(p: f64) -> f64 {
-    const LEAST: f64 = 1e-12;
-    let p = p.clamp(LEAST, 1.0 - LEAST);
-    (p / (1.0 - p)).ln()
 }
 
 #[cfg(test)]

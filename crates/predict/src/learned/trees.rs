@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::forest::Forest;
+
 /// A sum of regression trees (Friedman, Annals of Statistics 29, 2001, <https://doi.org/10.1214/aos/1013203451>).
 ///
 /// A feature is an `f32`; NaN is "not known" and legal, and so is a row that is too short: what it lacks is not known. All
@@ -13,6 +15,9 @@ pub struct Trees {
     feature_count: u32,
     base: f32,
     trees: Vec<Tree>,
+    /// The same, to be asked all at once; `None`: some tree is too large for that.
+    #[serde(skip)]
+    forest: Option<Forest>,
 }
 
 /// One tree as a flat list of nodes. The root is first, and every other node stands behind its one parent.
@@ -173,7 +178,8 @@ impl Trees {
                 }
             }
         }
-        Ok(Self { feature_count, base, trees })
+        let forest = Forest::of(&trees, feature_count.saturating_sub(1));
+        Ok(Self { feature_count, base, trees, forest })
     }
 
     /// How many features a row has.
@@ -205,6 +211,10 @@ impl Trees {
     #[must_use]
     pub fn scores_by_last(&self, features: &[f32], count: usize) -> Vec<f64> {
         let mut sums = vec![self.base(); count];
+        if let Some(forest) = &self.forest {
+            forest.add_for_each(features, &mut sums);
+            return sums;
+        }
         let last = self.feature_count.saturating_sub(1);
         let mut ways = Vec::new();
         for tree in &self.trees {
@@ -365,6 +375,31 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_of_any_depth_serves() {
+        // So many questions in a row, each to the right of the one before.
+        for splits in [31, 32, 100] {
+            let question = |n: u32| Node::Split {
+                feature: 0,
+                threshold: n as f32,
+                left: 2 * n + 1,
+                right: 2 * n + 2,
+                unknown_left: false,
+                expected: 0.5,
+            };
+            let mut nodes = Vec::new();
+            for n in 0..splits {
+                nodes.extend([question(n), Node::Leaf { value: n as f32 }]);
+            }
+            nodes.push(Node::Leaf { value: splits as f32 });
+            let trees = Trees::new(2, 0.0, vec![Tree::new(nodes).unwrap()]).unwrap();
+            assert_eq!(trees.forest.is_some(), splits < 32);
+            for value in [-1.0, 0.0, 0.5, 30.5, 31.0, 99.5] {
+                assert_eq!(trees.scores_by_last(&[value], 2), [trees.score(&[value]); 2]);
+            }
+        }
+    }
+
+    #[test]
     fn damaged_models_are_refused_with_a_reason() {
         let split = |left, right| format!("[0,2.0,{left},{right},false,0.0]");
         let of = |nodes: &str| format!(r#"{{"feature_count":1,"base":0.5,"trees":[[{nodes}]]}}"#);
@@ -416,6 +451,18 @@ mod tests {
                 features[3] = number as f32;
                 prop_assert_eq!(score, trees.score(&features));
             }
+        }
+
+        #[test]
+        fn tree_by_tree_or_all_at_once_the_same_is_said(
+            trees in any_trees(),
+            features in prop::collection::vec(prop_oneof![-1e6f32..1e6, -1f32..12.0, Just(f32::NAN)], 0..6),
+            count in 0usize..12,
+        ) {
+            prop_assert!(trees.forest.is_some());
+            let all_at_once = trees.scores_by_last(&features, count);
+            let tree_by_tree = Trees { forest: None, ..trees }.scores_by_last(&features, count);
+            prop_assert_eq!(all_at_once, tree_by_tree);
         }
 
         #[test]

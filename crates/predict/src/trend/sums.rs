@@ -1,7 +1,7 @@
 //! Sums over the newest samples of a metric, that all suffixes share.
 
 use super::{Fit, Noise};
-use crate::column::{Part, over_pairs};
+use crate::column::{highest, over_pairs};
 
 /// Distances, in samples, over which differences tell a walk from white noise.
 const LAGS: [usize; 2] = [1, 4];
@@ -29,24 +29,6 @@ impl Differences {
         self.moved_squared += dy * dy;
         self.moved_by_time += dt * dy;
         self.upward_squared += 2.0 * up * up;
-    }
-
-    /// Those between values `from..to`, newest first, a step apart, and the one `lag` steps later.
-    fn add_even(&mut self, values: &[f64], lag: usize, (from, to): (usize, usize), step_s: f64) {
-        if from >= to {
-            return;
-        }
-        let (count, dt) = ((to - from) as f64, lag as f64 * step_s);
-        self.count += count;
-        self.time += count * dt;
-        self.time_squared += count * (dt * dt);
-        self.moved_squared += over_pairs(values, lag, (from, to), |old, new| (new - old) * (new - old));
-        self.moved_by_time += dt * over_pairs(values, lag, (from, to), |old, new| new - old);
-        self.upward_squared += 2.0
-            * over_pairs(values, lag, (from, to), |old, new| {
-                let up = if new > old { new - old } else { 0.0 };
-                up * up
-            });
     }
 
     /// Mean square around a line of this slope. What cancels to below zero is zero.
@@ -103,45 +85,107 @@ pub(super) fn walk(samples: &[(f64, f64)], mut show: impl FnMut(usize, Sums)) ->
 }
 
 /// The same of values newest first, a step apart: the sums over each suffix of these lengths, as far as there are so many. What is
-/// summed of times alone follows from their number.
+/// summed of times alone follows from their number, and steps upwards are summed over all of them only.
 pub(super) fn walk_even(
     values: &[f64],
     step_s: f64,
     lengths: &[usize],
     suffixes: &mut [Option<Sums>],
 ) -> Walked {
-    let mut part = Part::default();
-    let mut differences = [Differences::default(); 2];
-    let (mut from, mut walked) = (0, Walked { sums: Sums::default(), highest: f64::NEG_INFINITY });
-    let whole = values.len();
-    let suffixes = suffixes.iter_mut().map(Some).chain(std::iter::once(None));
-    for (length, suffix) in lengths.iter().copied().chain([whole]).zip(suffixes) {
-        if length > whole {
-            continue;
-        }
-        part = part.plus(Part::of(values, from, length));
-        for (differences, lag) in differences.iter_mut().zip(LAGS) {
-            differences.add_even(values, lag, (from.max(lag), length), step_s);
-        }
-        let n = length as f64;
-        let sums = Sums {
-            count: length,
-            t: -step_s * (n * (n - 1.0) / 2.0),
-            y: part.y,
-            tt: step_s * step_s * ((n - 1.0) * n * (2.0 * n - 1.0) / 6.0),
-            ty: -step_s * part.xy,
-            differences,
+    let mut walk = EvenWalk { values, step_s, to: 0, y: 0.0, xy: 0.0, moved_squared: [0.0; 2] };
+    for (length, suffix) in lengths.iter().zip(suffixes).filter(|(length, _)| **length <= values.len()) {
+        *suffix = Some(walk.on(*length));
+    }
+    let mut sums = walk.on(values.len());
+    for (differences, lag) in sums.differences.iter_mut().zip(LAGS) {
+        let up = |old: f64, new: f64| {
+            let up = if new > old { new - old } else { 0.0 };
+            up * up
         };
-        walked.sums = sums;
-        if let Some(suffix) = suffix {
-            *suffix = Some(sums);
+        let pairs = (lag.min(values.len()), values.len());
+        differences.upward_squared = 2.0 * over_pairs(values, lag, pairs, up);
+    }
+    Walked { sums, highest: highest(values) }
+}
+
+/// A walk back over values a step apart.
+struct EvenWalk<'a> {
+    /// Newest first.
+    values: &'a [f64],
+    step_s: f64,
+    /// How many it has passed.
+    to: usize,
+    y: f64,
+    xy: f64,
+    /// Of the differences over each of [`LAGS`].
+    moved_squared: [f64; 2],
+}
+
+impl EvenWalk<'_> {
+    /// The sums over the newest so many, of which there are as many, and which are no fewer than before.
+    fn on(&mut self, length: usize) -> Sums {
+        let (values, newest) = (self.values, self.values[0]);
+        // The first differences begin with the first lag.
+        while self.to < length.min(LAGS[1]) {
+            self.add(self.to, newest);
         }
-        from = length;
+        let from = self.to;
+        let walked = &values[from.saturating_sub(LAGS[1])..length];
+        for (at, &[four_later, .., next, value]) in
+            (from..length).zip(walked.array_windows::<{ LAGS[1] + 1 }>())
+        {
+            let (y, near, far) = (value - newest, next - value, four_later - value);
+            self.y += y;
+            self.xy += at as f64 * y;
+            self.moved_squared[0] += near * near;
+            self.moved_squared[1] += far * far;
+        }
+        self.to = length;
+        self.sums()
     }
-    for value in values {
-        walked.highest = if *value > walked.highest { *value } else { walked.highest };
+
+    /// One value that is too new to have another so much later.
+    fn add(&mut self, at: usize, newest: f64) {
+        let y = self.values[at] - newest;
+        self.y += y;
+        self.xy += at as f64 * y;
+        if let Some(later) = at.checked_sub(LAGS[0]) {
+            let near = self.values[later] - self.values[at];
+            self.moved_squared[0] += near * near;
+        }
+        self.to = at + 1;
     }
-    walked
+
+    fn sums(&self) -> Sums {
+        let (values, newest, to, step_s) = (self.values, self.values[0], self.to, self.step_s);
+        let n = to as f64;
+        let of_lag = |(lag, moved_squared): (usize, f64)| {
+            let count = to.saturating_sub(lag) as f64;
+            let dt = lag as f64 * step_s;
+            // What all but the ends add, the next difference takes away.
+            let from_newest = |range: std::ops::Range<usize>| -> f64 {
+                values[range].iter().map(|value| value - newest).sum()
+            };
+            let moved = from_newest(0..lag.min(to)) - from_newest(to - lag.min(to)..to);
+            Differences {
+                count,
+                time: count * dt,
+                time_squared: count * (dt * dt),
+                moved_squared,
+                moved_by_time: dt * moved,
+                upward_squared: 0.0,
+            }
+        };
+        let [near, far] = self.moved_squared;
+        Sums {
+            count: to,
+            t: -step_s * (n * (n - 1.0) / 2.0),
+            y: self.y,
+            tt: step_s * step_s * ((n - 1.0) * n * (2.0 * n - 1.0) / 6.0),
+            ty: -step_s * self.xy,
+            differences: [of_lag((LAGS[0], near)), of_lag((LAGS[1], far))],
+        }
+    }
 }
 
 impl Sums {

@@ -1,5 +1,7 @@
 //! One series: a ring of its newest observations, and the window made of it.
 
+use std::ops::Range;
+
 use forefend_domain::{MetricKind, MetricWindow, Sample, Timestamp};
 
 use super::{MetricSpec, Recorded, StoreOptions, past::Past};
@@ -12,6 +14,27 @@ pub(super) struct Span {
     pub(super) lookback: u64,
     pub(super) step_ms: u64,
 }
+
+impl Span {
+    /// No value in the steps before `to`.
+    fn gap(&self, from: u64, to: u64, samples: &mut Vec<Sample>) {
+        let at = |step: u64| Timestamp::from_unix_ms(step * self.step_ms);
+        samples.extend((from..to).map(|step| Sample { at: at(step), value: None }));
+    }
+
+    /// Values of the steps from one on. NaN: a gap.
+    fn push(&self, from: u64, values: &[f64], samples: &mut Vec<Sample>) {
+        let mut at_ms = from * self.step_ms;
+        samples.extend(values.iter().map(|value| {
+            let at = Timestamp::from_unix_ms(at_ms);
+            at_ms += self.step_ms;
+            Sample { at, value: Some(*value).filter(|v| !v.is_nan()) }
+        }));
+    }
+}
+
+/// Rates that are worked out before they become samples.
+const AT_ONCE: usize = 128;
 
 /// The number of slots is what memory goes into: 10 bytes each where a step is shorter than a minute, else 12.
 #[derive(Debug)]
@@ -50,6 +73,14 @@ impl BeforeEnd {
             Self::Short(all) => Some(all[slot]).filter(|ms| *ms != u16::MAX).map(u64::from),
             Self::Long(all) => Some(all[slot]).filter(|ms| *ms != u32::MAX).map(u64::from),
         }
+    }
+
+    /// The same of some slots at once, where all of them were observed and are short.
+    fn all_short(&self, slots: Range<usize>) -> Option<&[u16]> {
+        let Self::Short(all) = self else { return None };
+        let some = &all[slots];
+        let observed = some.iter().fold(true, |all, ms| all & (*ms != u16::MAX));
+        observed.then_some(some)
     }
 
     fn clear(&mut self, slot: usize) {
@@ -166,12 +197,19 @@ impl Series {
         Recorded::Kept
     }
 
+    /// What a slot holds of a step that it may hold.
+    fn slot(&self, step: u64, slot: usize, step_ms: u64) -> Option<Slot> {
+        let before_end = self.before_end.get(slot)?;
+        Some(Slot {
+            at_ms: step.saturating_mul(step_ms).saturating_sub(before_end),
+            value: self.values[slot],
+        })
+    }
+
     /// What was observed in a step whose slot is known: a division costs more than all else here.
     fn observed_at(&self, slot: usize, step: u64, step_ms: u64) -> Option<Slot> {
         let held = step <= self.newest && step.saturating_add(self.len()) > self.newest;
-        let before_end = self.before_end.get(slot).filter(|_| held)?;
-        let at_ms = step.saturating_mul(step_ms).saturating_sub(before_end);
-        Some(Slot { at_ms, value: self.values[slot] })
+        self.slot(step, slot, step_ms).filter(|_| held)
     }
 
     pub(super) fn window(&self, span: &Span) -> MetricWindow {
@@ -221,7 +259,7 @@ impl Series {
     }
 
     /// The steps of a span that the ring may hold, as runs of slots with the step of their first: two where it wraps around.
-    fn runs(&self, span: &Span) -> [(u64, std::ops::Range<usize>); 2] {
+    fn runs(&self, span: &Span) -> [(u64, Range<usize>); 2] {
         // Of a span that is older than all that is held, nothing is.
         let from = (self.newest + 1).saturating_sub(self.len()).clamp(span.first, span.last + 1);
         let end = (self.newest.min(span.last) + 1).max(from);
@@ -232,43 +270,93 @@ impl Series {
     }
 
     fn fill_levels(&self, span: &Span, samples: &mut Vec<Sample>) {
-        let at = |step: u64| Timestamp::from_unix_ms(step * span.step_ms);
         let mut next = span.first;
         for (from, run) in self.runs(span) {
-            samples.extend((next..from).map(|step| Sample { at: at(step), value: None }));
+            span.gap(next, from, samples);
             next = from.max(next) + run.len() as u64;
-            let values = &self.values[run];
-            let level = |(n, value): (usize, &f64)| Sample {
-                at: at(from + n as u64),
-                value: Some(*value).filter(|v| !v.is_nan()),
-            };
-            samples.extend(values.iter().enumerate().map(level));
+            span.push(from, &self.values[run], samples);
         }
-        samples.extend((next..=span.last).map(|step| Sample { at: at(step), value: None }));
+        span.gap(next, span.last + 1, samples);
     }
 
     /// Per second since the observation before; a gap after an explicit gap, and when the counter began anew.
     fn fill_rates(&self, span: &Span, samples: &mut Vec<Sample>) {
-        let at = |step: u64| Timestamp::from_unix_ms(step * span.step_ms);
         let lookback = span.lookback.min(self.len() - 1);
         let mut before = self.observed_before(span.first, lookback, span.step_ms);
         let mut next = span.first;
+        let mut rates = [f64::NAN; AT_ONCE];
         for (from, run) in self.runs(span) {
-            samples.extend((next..from).map(|step| Sample { at: at(step), value: None }));
+            span.gap(next, from, samples);
             next = from.max(next) + run.len() as u64;
-            for (step, slot) in (from..).zip(run) {
-                let here = self.before_end.get(slot).map(|before_end| Slot {
-                    at_ms: (step * span.step_ms).saturating_sub(before_end),
-                    value: self.values[slot],
-                });
-                let value = here.and_then(|here| {
-                    let (seen, slot) = before.replace((step, here))?;
-                    (step - seen <= lookback).then(|| self.rate(here, slot))?
-                });
-                samples.push(Sample { at: at(step), value });
+            for begin in run.clone().step_by(AT_ONCE) {
+                let slots = begin..run.end.min(begin + AT_ONCE);
+                let (step, rates) = (from + (begin - run.start) as u64, &mut rates[..slots.len()]);
+                // The first is told from the one before by itself.
+                let first = slots.start..slots.start + 1;
+                self.rates(step, first, lookback, span.step_ms, &mut before, &mut rates[..1]);
+                if !self.even_rates(step, &slots, span.step_ms, &mut before, rates) {
+                    let rest = slots.start + 1..slots.end;
+                    self.rates(step + 1, rest, lookback, span.step_ms, &mut before, &mut rates[1..]);
+                }
+                span.push(step, rates, samples);
             }
         }
-        samples.extend((next..=span.last).map(|step| Sample { at: at(step), value: None }));
+        span.gap(next, span.last + 1, samples);
+    }
+
+    /// The rates of some slots from a step on, slot by slot. NaN: a gap.
+    fn rates(
+        &self,
+        step: u64,
+        slots: Range<usize>,
+        lookback: u64,
+        step_ms: u64,
+        before: &mut Option<(u64, Slot)>,
+        rates: &mut [f64],
+    ) {
+        for ((step, slot), rate) in (step..).zip(slots).zip(rates) {
+            let here = self.slot(step, slot, step_ms);
+            let found = here.and_then(|here| {
+                let (seen, slot) = before.replace((step, here))?;
+                (step - seen <= lookback).then(|| self.rate(here, slot))?
+            });
+            *rate = found.unwrap_or(f64::NAN);
+        }
+    }
+
+    /// The same of all but the first of them, several at once, where each was observed; `false`: not so.
+    fn even_rates(
+        &self,
+        step: u64,
+        slots: &Range<usize>,
+        step_ms: u64,
+        before: &mut Option<(u64, Slot)>,
+        rates: &mut [f64],
+    ) -> bool {
+        let Some(before_end) = self.before_end.all_short(slots.clone()) else { return false };
+        let last_step = step + slots.len() as u64 - 1;
+        let (Some(first), Some(last)) =
+            (self.slot(step, slots.start, step_ms), self.slot(last_step, slots.end - 1, step_ms))
+        else {
+            return false;
+        };
+        // Where it began anew, and within the first minute after 1970, it is not as simple.
+        let began_between = first.at_ms < self.began_ms && self.began_ms <= last.at_ms;
+        if began_between || step.saturating_mul(step_ms) < u64::from(u16::MAX) {
+            return false;
+        }
+        let values = &self.values[slots.clone()];
+        let step_ms = step_ms as f64;
+        for ((rate, [older, newer]), [older_end, newer_end]) in
+            rates.iter_mut().skip(1).zip(values.array_windows()).zip(before_end.array_windows())
+        {
+            let apart_ms = step_ms + (f64::from(*older_end) - f64::from(*newer_end));
+            let found = (newer - older) / (apart_ms / 1_000.0);
+            // An infinite rate is none, and what is not a number is not greater.
+            *rate = if newer >= older && found < f64::INFINITY { found } else { f64::NAN };
+        }
+        *before = Some((last_step, last));
+        true
     }
 
     /// The newest observation before a step, with its own step.

@@ -283,13 +283,17 @@ proptest! {
 
     #[test]
     fn a_window_shows_the_last_of_each_step_and_rates_between_them(
-        told in prop::collection::vec((1u64..60_000, prop::option::weighted(0.9, 0.0..100.0f64)), 0..80),
+        told in prop::collection::vec((1u64..60_000, prop::option::weighted(0.97, 0.0..100.0f64)), 0..400),
         counter in any::<bool>(),
         now in 1u64..60,
+        length in prop::sample::select(vec![8usize, 50]),
+        // Long after 1970 most rates are worked out several at once.
+        since in prop::sample::select(vec![0u64, 1_000_000]),
     ) {
-        let (length, lookback) = (8, 4);
+        let lookback = 4;
         let mut store = store(length);
-        let mut told = told;
+        let (mut told, now) = (told, now + since);
+        told.iter_mut().for_each(|(ms, _)| *ms += since * 1_000);
         // In order, so that nothing comes too late.
         told.sort_by_key(|(ms, _)| *ms);
         let mut of_step = std::collections::BTreeMap::new();

@@ -23,7 +23,7 @@ fn peak_mib() -> f64 {
 }
 
 /// 5 000 cells of four metrics over half an hour, 5 s apart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 #[ignore = "measures, and takes a while"]
 async fn figures() {
     const CELLS: usize = 5_000;
