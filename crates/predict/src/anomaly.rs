@@ -41,7 +41,13 @@ pub(crate) fn robust_z_newest_first(values: &[f64]) -> Option<f64> {
     match every {
         1 => spread.copy_from_slice(past),
         // The most common, without a step that has to be looked up.
-        2 => spread.iter_mut().zip(past.chunks(2)).for_each(|(place, pair)| *place = pair[0]),
+        2 => {
+            let (pairs, last) = past.as_chunks::<2>();
+            spread.iter_mut().zip(pairs).for_each(|(place, [newer, _])| *place = *newer);
+            if let ([.., place], [last]) = (&mut *spread, last) {
+                *place = *last;
+            }
+        }
         _ => spread.iter_mut().zip(past.iter().step_by(every)).for_each(|(place, value)| *place = *value),
     }
     against(*newest, past.len(), spread)

@@ -337,7 +337,9 @@ impl SeriesStore {
         windows.cell = cell.clone();
         windows.at = Timestamp::from_unix_ms(last * self.step_ms);
         windows.step = self.options.step;
+        let mut coming = all.values().skip(1);
         for (window, series) in windows.metrics.values_mut().zip(all.values()) {
+            coming.next().into_iter().for_each(Series::bring_near);
             series.put(&span, window);
         }
     }

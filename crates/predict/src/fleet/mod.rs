@@ -283,8 +283,12 @@ impl Habits {
         // Both are in order.
         let mut windows_left = windows.metrics.iter().peekable();
         for (n, (name, habit)) in class.names.iter().zip(&mut self.metrics).enumerate() {
-            while windows_left.next_if(|(other, _)| *other < name).is_some() {}
-            let Some((_, metric)) = windows_left.next_if(|(other, _)| *other == name) else {
+            // Names are mostly the same and shared: that they are equal is seen at once, which one is less is not.
+            let mut found = windows_left.next_if(|(other, _)| *other == name);
+            while found.is_none() && windows_left.next_if(|(other, _)| *other < name).is_some() {
+                found = windows_left.next_if(|(other, _)| *other == name);
+            }
+            let Some((_, metric)) = found else {
                 habit.miss();
                 continue;
             };

@@ -17,7 +17,7 @@ pub struct Trees {
     trees: Vec<Tree>,
     /// The same, to be asked all at once; `None`: some tree is too large for that.
     #[serde(skip)]
-    forest: Option<Forest>,
+    forest: Option<Box<Forest>>,
 }
 
 /// One tree as a flat list of nodes. The root is first, and every other node stands behind its one parent.
@@ -178,7 +178,7 @@ impl Trees {
                 }
             }
         }
-        let forest = Forest::of(&trees, feature_count.saturating_sub(1));
+        let forest = Forest::of(&trees, feature_count.saturating_sub(1)).map(Box::new);
         Ok(Self { feature_count, base, trees, forest })
     }
 

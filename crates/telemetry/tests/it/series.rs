@@ -310,7 +310,7 @@ proptest! {
                 }
                 let (_, before) = of_step.range(step.saturating_sub(lookback)..step).next_back()?;
                 let grown = (*value)? - before.1?;
-                (grown >= 0.0).then(|| grown / ((ms - before.0) as f64 / 1_000.0))
+                (grown >= 0.0).then(|| grown * 1_000.0 / (ms - before.0) as f64)
             })
             .collect();
         prop_assert_eq!(values(&mut store, now * 1_000), expected);
