@@ -24,6 +24,7 @@ use crate::{
     hazard::{Learner, Watched, log_edges, train},
     levels::{Ending, Intervals},
     logistic,
+    lstm::{DeviceChoice, TrainedOn},
 };
 use known::Known;
 
@@ -40,13 +41,15 @@ pub struct Settings {
     pub least_events: usize,
     /// Of draws.
     pub seed: u64,
+    /// Where networks learn.
+    pub device: DeviceChoice,
 }
 
 impl Settings {
-    /// For this horizon: three parts, five events.
+    /// For this horizon: three parts, five events, on the CPU.
     #[must_use]
     pub fn new(horizon: Duration, shortest: Duration) -> Self {
-        Self { horizon, shortest, folds: 3, least_events: 5, seed: 1 }
+        Self { horizon, shortest, folds: 3, least_events: 5, seed: 1, device: DeviceChoice::Cpu }
     }
 }
 
@@ -156,6 +159,8 @@ pub struct Trained {
     pub left_out: Vec<LeftOut>,
     /// How the intervals of what was learned hold, a memory above it left aside; `None`: nothing was.
     pub intervals: Option<Intervals>,
+    /// Where networks learned; nowhere, where none was tried.
+    pub trained_on: Vec<TrainedOn>,
 }
 
 /// What the rungs so far have come to, and what the next is judged by.
@@ -177,6 +182,7 @@ struct Remembered {
     /// `None`: it was not worth its climb.
     lstm: Option<Lstm>,
     suspect_from: f64,
+    trained_on: Vec<TrainedOn>,
 }
 
 /// The rung that is taken so far.
@@ -257,9 +263,10 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         below: &taken.said,
         losses: &taken.losses,
     };
-    let (mut remembered, mut left_out) = (None, Vec::new());
+    let (mut remembered, mut left_out, mut trained_on) = (None, Vec::new(), Vec::new());
     match with_memory(&ground) {
         Ok(found) => {
+            trained_on.clone_from(&found.trained_on);
             ladder.push(found.climbed.clone());
             remembered = Some(found).filter(|found| found.lstm.is_some());
         }
@@ -268,7 +275,7 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
     let rung = remembered.as_ref().map_or(taken.rung, |_| Rung::Lstm);
     ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == rung);
     let (model, intervals) = made(looks, &blocks, taken.made, remembered, settings)?;
-    Ok(Trained { model, rung, ladder, left_out, intervals })
+    Ok(Trained { model, rung, ladder, left_out, intervals, trained_on })
 }
 
 /// The model that serves: learned again from all looks, and the memory above it, if it was worth its climb.
@@ -289,7 +296,7 @@ fn made(
             (Some(Stacked { learned: Learned { hazard }, share, levels }), Some(intervals))
         }
     };
-    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from }) = remembered else {
+    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from, .. }) = remembered else {
         return Ok((below.map_or(Model::FirstDay, Model::Stacked), intervals));
     };
     let (steps, share) = (looks.steps, climbed.share);

@@ -15,7 +15,7 @@ use super::{
     gate::Verdict,
     ladder::{Climbed, LeftOut, Rung},
 };
-use crate::{evaluate::reliability::Bin, levels::Intervals};
+use crate::{evaluate::reliability::Bin, levels::Intervals, lstm::TrainedOn};
 
 /// How good a model was on what it had not learned from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct Card {
     /// How its intervals of the time to failure hold, on failures that were held out; `None`: it tells those of the first day.
     #[serde(default)]
     pub intervals: Option<Intervals>,
+    /// Where its networks learned, those that were only tried too.
+    #[serde(default)]
+    pub trained_on: Vec<TrainedOn>,
 }
 
 /// A model with its card.
