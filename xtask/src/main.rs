@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 /// Development leaves out what takes minutes to build; what users run does not.
 fn release() -> anyhow::Result<()> {
-    let folder = workspace::release_build_with(&["forefend"], &["forefend/lstm"])?;
+    let folder = workspace::release_build_with(&["forefend"], &["forefend/gpu"])?;
     println!("{}", folder.join("forefend").display());
     Ok(())
 }

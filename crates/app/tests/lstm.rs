@@ -98,6 +98,8 @@ fn training_names_what_a_memory_would_bring() {
         of("lstm")["gain"]["low"].as_f64().unwrap() > 0.0 && of("lstm")["asked"].is_number(),
         "{ladder:?}"
     );
+    let [on] = card["trained_on"].as_array().unwrap().as_slice() else { panic!("{card}") };
+    assert_eq!((&on["device"], &on["failed"], &on["trainings"]), (&"cpu".into(), &false.into(), &7.into()));
     // What was kept is read again when the next is trained: it is the same as the one that serves, and so no better.
     let models = folder.path().join("models");
     let id = trained["id"].as_str().unwrap();
@@ -105,5 +107,6 @@ fn training_names_what_a_memory_would_bring() {
     registry.promote(id).unwrap();
     let again = train(folder.path(), "table");
     assert!(again.contains("lstm") && again.contains("asked about"), "{again}");
+    assert!(again.contains("times on cpu: networks of this size are too little work for a GPU"), "{again}");
     assert!(again.contains("was refused and serves nothing"), "{again}");
 }

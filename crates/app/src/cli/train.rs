@@ -5,12 +5,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use forefend_domain::{Timestamp, Weight};
-use forefend_learn::practice::{
-    Away, Card, Outcomes, Registry, Stored, Study,
-    gate::Verdict,
-    ladder::{LeftOut, Rung},
+use forefend_learn::{
+    lstm::{DeviceChoice, TrainedOn},
+    practice::{
+        Away, Card, Outcomes, Registry, Stored, Study,
+        gate::Verdict,
+        ladder::{LeftOut, Rung},
+    },
 };
 use forefend_predict::learned::Model;
 use forefend_telemetry::history;
@@ -38,6 +41,9 @@ pub(super) struct TrainArguments {
     /// Steps of a window, instead of the configuration's.
     #[arg(long)]
     window: Option<usize>,
+    /// Where networks learn.
+    #[arg(long, value_enum, default_value_t = Device::Auto, env = "FOREFEND_DEVICE")]
+    device: Device,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -49,10 +55,32 @@ pub(super) struct TrainArguments {
     one_line: bool,
 }
 
+/// Where networks learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Device {
+    /// On a GPU where there is one and the networks are large enough for it to be faster.
+    Auto,
+    /// On the CPU.
+    Cpu,
+    /// On a GPU where there is one.
+    Gpu,
+}
+
+impl From<Device> for DeviceChoice {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => Self::Auto,
+            Device::Cpu => Self::Cpu,
+            Device::Gpu => Self::Gpu,
+        }
+    }
+}
+
 /// Looks at past failures that are kept to explain predictions by.
 const PAST_FAILURES: usize = 5_000;
 
 pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
+    super::log_to_stderr();
     match learn(arguments) {
         Ok((id, stored, passed_on)) => {
             if arguments.one_line {
@@ -87,6 +115,7 @@ fn learn(arguments: &TrainArguments) -> Result<(String, Stored, bool), Failure> 
         window.map_or(120, |w| (w.length.as_secs_f64() / w.step.as_secs_f64()).ceil() as usize)
     });
     let mut study = Study::new(horizon, history.step, length.clamp(12, 4_096));
+    study.device = arguments.device.into();
     if let Some(learning) = config.as_ref().map(|config| &config.engine.learning) {
         study.least_events = learning.least_failures as usize;
         study.gate.least_events = study.least_events;
@@ -105,6 +134,7 @@ fn learn(arguments: &TrainArguments) -> Result<(String, Stored, bool), Failure> 
     let until = champion.as_ref().and_then(|stored| stored.card.data.span).map(|(_, last)| last);
     let champion = champion.map_or(Model::FirstDay, |stored| stored.model);
     let stored = study.challenger(&history, &outcomes, &champion, until, now())?;
+    log_devices(&stored.card.trained_on, arguments.device);
     let id = registry.add(stored.card.clone(), stored.model.clone())?;
     let goes_on = may_be_tried(&stored.card.gate);
     if goes_on {
@@ -113,6 +143,18 @@ fn learn(arguments: &TrainArguments) -> Result<(String, Stored, bool), Failure> 
         registry.refuse(&id, &stored.card.gate.why_not())?;
     }
     Ok((id, stored, goes_on))
+}
+
+/// Whoever asked for a GPU is told where there was none, and everybody where one failed.
+fn log_devices(trained_on: &[TrainedOn], asked: Device) {
+    for TrainedOn { device, why, failed, trainings } in trained_on {
+        let is_other = asked == Device::Gpu && device == "cpu";
+        if *failed || is_other {
+            tracing::warn!(trainings, "networks learned on {device}: {why}");
+        } else {
+            tracing::info!(trainings, "networks learned on {device}: {why}");
+        }
+    }
 }
 
 /// What has passed goes into the shadow, and what was only too little to judge: there it can show itself.
@@ -158,14 +200,16 @@ fn one_line(id: &str, stored: &Stored, goes_on: bool) -> String {
     let data = &stored.card.data;
     let what = if goes_on { "goes into the shadow" } else { "was refused" };
     let why = if goes_on { String::new() } else { format!(": {}", stored.card.gate.why_not()) };
-    format!("model {id} learned from {} looks at {} cells and {what}{why}", data.looks, data.cells)
+    let on: Vec<&str> = stored.card.trained_on.iter().map(|on| on.device.as_str()).collect();
+    let on = if on.is_empty() { String::new() } else { format!(", its networks on {},", on.join(" and ")) };
+    format!("model {id} learned from {} looks at {} cells{on} and {what}{why}", data.looks, data.cells)
 }
 
 fn name(rung: Rung) -> String {
     serde_json::to_value(rung).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// How each rung did, and which were left out.
+/// How each rung did, which were left out, and where networks learned.
 pub(super) fn ladder(card: &Card) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
@@ -202,6 +246,9 @@ pub(super) fn ladder(card: &Card) -> String {
     }
     for LeftOut { rung, why } in &card.left_out {
         let _ = writeln!(text, "{:<12} left out: {why}", name(*rung));
+    }
+    for TrainedOn { device, why, trainings, .. } in &card.trained_on {
+        let _ = writeln!(text, "networks, trained {trainings} times on {device}: {why}");
     }
     text
 }

@@ -6,11 +6,14 @@
 //! sight of counts for as long as it was seen (Gensheimer & Narasimhan 2019, <https://doi.org/10.7717/peerj.6257>). Rare failures get no more weight
 //! than they have: probabilities would be wrong.
 //!
-//! Training needs the feature `lstm`, for it brings the ML framework; models are served and files read without.
+//! Training needs the feature `lstm`, for it brings the ML framework, and `gpu` to do it on a GPU; models are served and files read without.
 
 mod file;
+mod place;
 mod settings;
 
+#[cfg(feature = "lstm")]
+mod gpu;
 #[cfg(feature = "lstm")]
 mod network;
 #[cfg(feature = "lstm")]
@@ -19,6 +22,9 @@ mod sequence;
 mod train;
 
 pub use file::{FileError, from_bytes, to_bytes};
+#[cfg(feature = "lstm")]
+pub(crate) use place::note;
+pub use place::{DeviceChoice, TrainedOn};
 pub use settings::Settings;
 #[cfg(feature = "lstm")]
 pub use train::{Trained, train};

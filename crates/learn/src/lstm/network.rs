@@ -32,11 +32,6 @@ pub(super) struct Network {
 /// What is remembered of each sequence of a batch: what was said and what is held, `[batch, hidden]` for each layer.
 pub(super) type Memory = Vec<(Tensor<2>, Tensor<2>)>;
 
-/// Where it is computed: pure Rust on the CPU.
-pub(super) fn device() -> Device {
-    Device::flex().autodiff()
-}
-
 fn parameter(values: Vec<f32>, columns: usize, device: &Device) -> Param<Tensor<2>> {
     let rows = values.len() / columns;
     Param::<Tensor<2>>::from_data(TensorData::new(values, [rows, columns]), device)

@@ -1,6 +1,7 @@
+use super::DeviceChoice;
 use crate::TrainError;
 
-/// How a network is trained. The same sequences and settings make the same network, bit by bit, on one machine.
+/// How a network is trained. The same sequences and settings make the same network on one machine, bit by bit if it learns on the CPU.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Cells of memory in each layer.
@@ -24,6 +25,8 @@ pub struct Settings {
     pub offset: f32,
     /// Of everything that is drawn.
     pub seed: u64,
+    /// Where it is computed.
+    pub device: DeviceChoice,
 }
 
 impl Default for Settings {
@@ -40,11 +43,19 @@ impl Default for Settings {
             span: 128,
             offset: 0.2,
             seed: 1,
+            device: DeviceChoice::Cpu,
         }
     }
 }
 
 impl Settings {
+    /// Multiply-adds of one step of a batch, forwards.
+    #[cfg(feature = "lstm")]
+    pub(super) fn work(&self, features: usize) -> usize {
+        let layer = |inputs: usize| 4 * self.hidden * (inputs + self.hidden);
+        self.batch * (layer(features) + (self.layers - 1) * layer(self.hidden))
+    }
+
     /// Whether anything can be trained by these.
     ///
     /// # Errors

@@ -8,8 +8,9 @@ use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Settings,
-    network::{Network, device, drawn, loss},
+    Settings, TrainedOn,
+    network::{Network, drawn, loss},
+    place::Place,
     sequence::{Sequence, check, counts, scales},
 };
 use crate::{TrainError, hazard::Watched};
@@ -28,6 +29,8 @@ pub struct Trained {
     pub epochs: usize,
     /// Negative log likelihood of held-out rows, for each unit of weight, after each epoch; empty without any.
     pub held_out: Vec<f64>,
+    /// Where it learned.
+    pub on: TrainedOn,
 }
 
 /// Trains on sequences, with time cut at `edges`; `held_out` sequences tell when to stop, and which epoch to keep.
@@ -69,29 +72,44 @@ pub fn train(
         return Err(TrainError::OneClass(f32::from(u8::from(failed > 0.0))));
     }
     parts = drawn(parts, &counts, settings);
-    let sound = |parts: &LstmParts| Lstm::new(parts.clone()).map_err(|why| TrainError::Model { why });
-    let mut best = Trained { model: sound(&parts)?, epochs: 0, held_out: Vec::new() };
-    let mut school = School::new(&parts, settings);
+    let mut place = Place::choose(settings.device, settings.work(columns));
+    let mut now = sound(parts)?;
+    let mut best = Trained { model: now.clone(), epochs: 0, held_out: Vec::new(), on: place.on.clone() };
+    // Another stream than that of the first weights.
+    let mut random = ChaCha8Rng::seed_from_u64(settings.seed ^ 0x5eed);
+    let mut school = None;
     for epoch in 0..settings.epochs {
         let share = epoch as f64 / settings.epochs as f64;
         let rate = settings.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * share).cos());
-        school = school.epoch(&read, columns, rate)?;
-        school.network.write(&mut parts)?;
-        let now = sound(&parts)?;
+        // After a failure, from where the epoch before had come to; what an optimiser gathered is gathered again.
+        let afresh = |device: &Device| School::new(now.parts(), settings, random.clone(), device);
+        let lesson = |school: School| school.lesson(&read, now.parts(), rate);
+        let (before, what) = (school.take(), format!("epoch {}", epoch + 1));
+        let (learned, model) = place.attempt(
+            &what,
+            |device| lesson(before.unwrap_or_else(|| afresh(device))),
+            |device| lesson(afresh(device)),
+        )?;
+        random = learned.random.clone();
+        (school, now) = (Some(learned), model);
         if judged.is_empty() {
-            best = Trained { model: now, epochs: epoch + 1, ..best };
+            best = Trained { model: now.clone(), epochs: epoch + 1, ..best };
             continue;
         }
         let error = judge(&now, held_out, &judged);
         if best.held_out.iter().all(|before| error < *before) {
-            (best.model, best.epochs) = (now, epoch + 1);
+            (best.model, best.epochs) = (now.clone(), epoch + 1);
         }
         best.held_out.push(error);
         if epoch + 1 >= best.epochs + settings.patience {
             break;
         }
     }
-    Ok(best)
+    Ok(Trained { on: place.on, ..best })
+}
+
+fn sound(parts: LstmParts) -> Result<Lstm, TrainError> {
+    Lstm::new(parts).map_err(|why| TrainError::Model { why })
 }
 
 /// The negative log likelihood of rows, for each unit of weight, by the model as it is served.
@@ -124,16 +142,27 @@ struct School {
 }
 
 impl School {
-    fn new(parts: &LstmParts, settings: &Settings) -> Self {
-        let device = device();
+    fn new(parts: &LstmParts, settings: &Settings, random: ChaCha8Rng, device: &Device) -> Self {
         let optimiser = AdamWConfig::new()
             .with_epsilon(1e-8)
             .with_weight_decay(settings.weight_decay)
             .with_grad_clipping(Some(GradientClippingConfig::Norm(STEEP)))
             .init();
-        // Another stream than that of the first weights.
-        let random = ChaCha8Rng::seed_from_u64(settings.seed ^ 0x5eed);
-        Self { network: Network::of(parts, &device), optimiser, random, device, settings: settings.clone() }
+        let (network, device) = (Network::of(parts, device), device.clone());
+        Self { network, optimiser, random, device, settings: settings.clone() }
+    }
+
+    /// An epoch, and the model that came of it; `parts` are of its sizes.
+    fn lesson(
+        self,
+        sequences: &[Sequence],
+        parts: &LstmParts,
+        rate: f64,
+    ) -> Result<(Self, Lstm), TrainError> {
+        let mut parts = parts.clone();
+        let learned = self.epoch(sequences, parts.features.len(), rate)?;
+        learned.network.write(&mut parts)?;
+        Ok((learned, sound(parts)?))
     }
 
     /// Goes through all sequences once, in an order of its own.

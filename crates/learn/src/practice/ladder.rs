@@ -26,6 +26,7 @@ use crate::{
     hazard::{Learner, Watched, log_edges, train},
     levels::{Ending, Intervals},
     logistic,
+    lstm::{DeviceChoice, TrainedOn},
 };
 use known::Known;
 
@@ -42,13 +43,15 @@ pub struct Settings {
     pub least_events: usize,
     /// Of draws.
     pub seed: u64,
+    /// Where networks learn.
+    pub device: DeviceChoice,
 }
 
 impl Settings {
-    /// For this horizon: three parts, five events.
+    /// For this horizon: three parts, five events, on the CPU.
     #[must_use]
     pub fn new(horizon: Duration, shortest: Duration) -> Self {
-        Self { horizon, shortest, folds: 3, least_events: 5, seed: 1 }
+        Self { horizon, shortest, folds: 3, least_events: 5, seed: 1, device: DeviceChoice::Cpu }
     }
 }
 
@@ -160,6 +163,8 @@ pub struct Trained {
     pub intervals: Option<Intervals>,
     /// What came of asking what cells that stayed well never held; `None`: nothing was learned that it could stand beside, or nobody that held more was seen to fail.
     pub beyond: Option<TriedBeyond>,
+    /// Where networks learned; nowhere, where none was tried.
+    pub trained_on: Vec<TrainedOn>,
 }
 
 /// How what cells that stayed well never held did beside the rung that was taken, on what it had not learned from.
@@ -196,6 +201,7 @@ struct Remembered {
     /// `None`: it was not worth its climb.
     lstm: Option<Lstm>,
     suspect_from: f64,
+    trained_on: Vec<TrainedOn>,
 }
 
 /// The rung that is taken so far.
@@ -281,9 +287,10 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         below: &taken.said,
         losses: &taken.losses,
     };
-    let (mut remembered, mut left_out) = (None, Vec::new());
+    let (mut remembered, mut left_out, mut trained_on) = (None, Vec::new(), Vec::new());
     match with_memory(&ground) {
         Ok(found) => {
+            trained_on.clone_from(&found.trained_on);
             ladder.push(found.climbed.clone());
             remembered = Some(found).filter(|found| found.lstm.is_some());
         }
@@ -292,7 +299,7 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
     let rung = remembered.as_ref().map_or(taken.rung, |_| Rung::Lstm);
     ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == rung);
     let (model, intervals) = made(looks, &blocks, taken.made, remembered, settings)?;
-    Ok(Trained { model, rung, ladder, left_out, intervals, beyond })
+    Ok(Trained { model, rung, ladder, left_out, intervals, beyond, trained_on })
 }
 
 /// Adds what cells that stayed well never held to the rung that is taken, if that is no worse beyond chance: it is for kinds of failure that were never seen, and
@@ -364,6 +371,8 @@ fn made(
     };
     let Some(Remembered { climbed, lstm: Some(lstm), suspect_from }) = remembered else {
         return Ok((below.map_or(Model::FirstDay, |stacked| Model::Stacked(Box::new(stacked))), intervals));
+    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from, .. }) = remembered else {
+        return Ok((below.map_or(Model::FirstDay, Model::Stacked), intervals));
     };
     let (steps, share) = (looks.steps, climbed.share);
     let parts = RememberingParts { below, lstm, steps, share, suspect_from };

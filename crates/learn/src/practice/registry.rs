@@ -15,7 +15,7 @@ use super::{
     gate::Verdict,
     ladder::{Climbed, LeftOut, Rung, TriedBeyond},
 };
-use crate::{evaluate::reliability::Bin, levels::Intervals};
+use crate::{evaluate::reliability::Bin, levels::Intervals, lstm::TrainedOn};
 
 /// How good a model was on what it had not learned from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub struct Card {
     /// What came of asking what cells that stayed well never held; `None`: nobody that held more was seen to fail.
     #[serde(default)]
     pub beyond: Option<TriedBeyond>,
+    /// Where its networks learned, those that were only tried too.
+    #[serde(default)]
+    pub trained_on: Vec<TrainedOn>,
 }
 
 /// A model with its card.

@@ -11,10 +11,13 @@ use super::{
     ladder::{self, LadderError},
     landmarks, look,
 };
-use crate::evaluate::{
-    probability, rank, reliability,
-    split::{Row, by_time},
-    survival::{Followed, ipcw},
+use crate::{
+    evaluate::{
+        probability, rank, reliability,
+        split::{Row, by_time},
+        survival::{Followed, ipcw},
+    },
+    lstm::DeviceChoice,
 };
 
 /// How a challenger is made.
@@ -36,11 +39,13 @@ pub struct Study {
     pub least_events: usize,
     /// Of draws.
     pub seed: u64,
+    /// Where networks learn.
+    pub device: DeviceChoice,
 }
 
 impl Study {
     /// For this horizon and these windows: a look every sixteenth of the horizon, but no oftener than telemetry comes; the newest three in
-    /// ten events are held out.
+    /// ten events are held out; on the CPU.
     #[must_use]
     pub fn new(horizon: Duration, step: Duration, length: usize) -> Self {
         let every = (horizon / 16).max(step);
@@ -53,6 +58,7 @@ impl Study {
             gate: gate::Settings::new(horizon, every),
             least_events: 5,
             seed: 1,
+            device: DeviceChoice::Cpu,
         }
     }
 
@@ -79,6 +85,7 @@ impl Study {
         let settings = ladder::Settings {
             least_events: self.least_events,
             seed: self.seed,
+            device: self.device,
             ..ladder::Settings::new(self.horizon, self.every)
         };
         let trained = ladder::climb(&older, &settings)?;
@@ -105,6 +112,7 @@ impl Study {
             spread: Spread::of(&older.rows),
             intervals: trained.intervals,
             beyond: trained.beyond,
+            trained_on: trained.trained_on,
         };
         Ok(Stored { card, model: trained.model })
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::lstm::{from_bytes, to_bytes};
+use crate::lstm::{DeviceChoice, from_bytes, to_bytes};
 
 const EDGES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 
@@ -79,13 +79,17 @@ fn what_learns_says_what_is_served() {
     let some = cells(3, 6);
     let settings = Settings { epochs: 4, layers: 2, ..settings() };
     let model = train(&some, &[], &names(), &EDGES, &settings).unwrap().model;
-    let device = device();
-    let network = Network::of(model.parts(), &device);
-    for watched in &some {
-        let sequence = Sequence::of(watched, model.parts());
-        let school = School::new(model.parts(), &settings);
+    agrees(&model, &some, &Device::flex().autodiff(), 1e-5);
+}
+
+/// What learns on a device says what is served.
+fn agrees(model: &Lstm, cells: &[Watched], device: &Device, within: f64) {
+    let parts = model.parts();
+    for watched in cells {
+        let sequence = Sequence::of(watched, parts);
+        let school = School::new(parts, &settings(), ChaCha8Rng::seed_from_u64(1), device);
         let steps = (0..sequence.len()).map(|n| school.step(&[&sequence], n, 2, &[0.0; 2])).collect();
-        let log_odds = network.read(steps, &mut network.fresh(1, &device));
+        let log_odds = school.network.read(steps, &mut school.network.fresh(1, device));
         let theirs = super::super::network::numbers(log_odds).unwrap();
         let mut state = model.fresh();
         for (row, theirs) in watched.rows.iter().zip(theirs.chunks_exact(EDGES.len())) {
@@ -93,7 +97,7 @@ fn what_learns_says_what_is_served() {
             (state, hazards) = model.step(state, row);
             for (ours, theirs) in hazards.iter().zip(theirs) {
                 let theirs = 1.0 / (1.0 + (-f64::from(*theirs)).exp());
-                assert!((ours - theirs).abs() < 1e-5, "{ours} is not {theirs}");
+                assert!((ours - theirs).abs() < within, "{ours} is not {theirs}");
             }
         }
     }
@@ -156,3 +160,67 @@ fn what_can_not_be_learned_from_is_told() {
     assert_eq!(told, TrainError::OneClass(0.0));
     assert_eq!(train(&[], &[], &names(), &EDGES, &usual).unwrap_err(), TrainError::NoRows);
 }
+
+#[test]
+fn a_place_is_chosen_by_what_was_asked_for_and_by_the_work_and_told() {
+    let small = Place::choose(DeviceChoice::Auto, settings().work(2));
+    assert_eq!((small.on.device.as_str(), small.on.failed), ("cpu", false));
+    assert!(small.on.why.contains("too little work"), "{}", small.on.why);
+    // What the ladder trains stays on the CPU; what would be worth a GPU is four hundred cells of memory wide.
+    let wide = |hidden| Settings { hidden, batch: 32, ..settings() }.work(21);
+    assert_eq!(wide(24), 32 * 4 * 24 * (21 + 24));
+    assert!(Place::is_worth_a_gpu(wide(512)) && !Place::is_worth_a_gpu(wide(64)));
+    assert_eq!(Place::choose(DeviceChoice::Cpu, usize::MAX).on.why, "asked for");
+    if !cfg!(feature = "gpu") {
+        let none = Place::choose(DeviceChoice::Gpu, usize::MAX).on;
+        assert!(none.device == "cpu" && none.why.contains("feature `gpu`"), "{none:?}");
+    }
+}
+
+#[test]
+fn what_fails_on_the_cpu_is_an_error_and_not_tried_again() {
+    let mut place = Place::choose(DeviceChoice::Cpu, 0);
+    let no = || TrainError::NoRows;
+    let told = place.attempt("it", |_| Err::<(), _>(no()), |_| unreachable!("only a GPU is replaced"));
+    assert_eq!((told, place.on.failed), (Err(no()), false));
+}
+
+/// Where a GPU begins to pay, for the machine at hand.
+#[test]
+#[ignore = "measures: `cargo test --release -p forefend-learn --features gpu --lib -- --ignored --nocapture a_step`"]
+fn a_step_takes_so_long() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut watched = || {
+        let mut watched = Watched::default();
+        for _ in 0..20 {
+            watched.push((0..21).map(|_| random.random()).collect(), 3.0, random.random(), 1.0);
+        }
+        watched
+    };
+    let cells: Vec<Watched> = (0..32).map(|_| watched()).collect();
+    let names: Vec<String> = (0..21).map(|n| n.to_string()).collect();
+    for hidden in [8, 24, 64, 128, 256, 512] {
+        let settings = Settings { hidden, epochs: 1, batch: 32, span: 20, ..settings() };
+        let model = train(&cells, &[], &names, &EDGES, &settings).unwrap().model;
+        let read: Vec<_> = cells.iter().map(|watched| Sequence::of(watched, model.parts())).collect();
+        for choice in [DeviceChoice::Cpu, DeviceChoice::Gpu] {
+            let place = Place::choose(choice, 0);
+            let random = ChaCha8Rng::seed_from_u64(1);
+            let mut school = School::new(model.parts(), &settings, random, &place.device);
+            // The first finds memory and translates programs; the quickest of the rest was disturbed least.
+            let mut quickest = f64::INFINITY;
+            for epoch in 0..10 {
+                let begin = std::time::Instant::now();
+                school = school.lesson(&read, model.parts(), 1e-3).unwrap().0;
+                if epoch > 0 {
+                    quickest = quickest.min(begin.elapsed().as_secs_f64());
+                }
+            }
+            let (us, work) = (quickest * 1e6 / 20.0, settings.work(21));
+            println!("{hidden:>4} cells, {work:>9} multiply-adds: {us:>8.0} µs a step, {}", place.on.device);
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu;

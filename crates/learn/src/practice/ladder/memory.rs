@@ -10,7 +10,7 @@ use crate::{
     TrainError,
     evaluate::{split::folds, survival::Followed},
     hazard::Watched,
-    lstm,
+    lstm::{self, TrainedOn},
 };
 
 /// Cells of memory that are tried, smallest first.
@@ -38,8 +38,9 @@ const WORTH_ASKING: f64 = 0.05;
 pub(super) fn climb(ground: &Ground<'_>) -> Result<Remembered, String> {
     is_possible(ground)?;
     let mut best: Option<(f64, usize, Vec<Option<f64>>)> = None;
+    let mut trained_on = Vec::new();
     for hidden in SIZES {
-        let (error, said) = out_of_fold(ground, hidden).map_err(|e| e.to_string())?;
+        let (error, said) = out_of_fold(ground, hidden, &mut trained_on).map_err(|e| e.to_string())?;
         if best.as_ref().is_none_or(|(least, ..)| error < *least) {
             best = Some((error, hidden, said));
         }
@@ -51,12 +52,13 @@ pub(super) fn climb(ground: &Ground<'_>) -> Result<Remembered, String> {
     let (share, brier) = (asked.pooled.share, asked.pooled.brier);
     let climbed = Climbed { rung: Rung::Lstm, share, brier, gain, taken, asked: Some(asked.of_looks) };
     let all: Vec<usize> = (0..ground.looks.marks.len()).collect();
+    // Where it is not taken, nobody will serve it.
     let lstm = match taken {
-        true => fit(ground, &all, hidden).map_err(|e| e.to_string())?.0,
-        // Nobody will serve it.
-        false => return Ok(Remembered { climbed, lstm: None, suspect_from: asked.from }),
+        true => Some(fit(ground, &all, hidden, &mut trained_on).map_err(|e| e.to_string())?.0),
+        false => None,
     };
-    Ok(Remembered { climbed, lstm: Some(lstm.calibrated(asked.calibration)), suspect_from: asked.from })
+    let lstm = lstm.map(|lstm| lstm.calibrated(asked.calibration));
+    Ok(Remembered { climbed, lstm, suspect_from: asked.from, trained_on })
 }
 
 fn is_possible(ground: &Ground<'_>) -> Result<(), String> {
@@ -139,11 +141,15 @@ fn suspect_from(ground: &Ground<'_>) -> Option<f64> {
 
 /// What networks of this size say of looks that they did not learn from, and how well they did on what told them when to stop; `None` where nothing was
 /// seen lately.
-fn out_of_fold(ground: &Ground<'_>, hidden: usize) -> Result<(f64, Vec<Option<f64>>), TrainError> {
+fn out_of_fold(
+    ground: &Ground<'_>,
+    hidden: usize,
+    trained_on: &mut Vec<TrainedOn>,
+) -> Result<(f64, Vec<Option<f64>>), TrainError> {
     let mut said = vec![None; ground.looks.marks.len()];
     let mut errors = 0.0;
     for split in ground.splits {
-        let (lstm, error) = fit(ground, &split.train, hidden)?;
+        let (lstm, error) = fit(ground, &split.train, hidden, trained_on)?;
         errors += error;
         for i in &split.test {
             let hazards = hazards_after(&lstm, &ground.looks.lately[*i]);
@@ -154,7 +160,12 @@ fn out_of_fold(ground: &Ground<'_>, hidden: usize) -> Result<(f64, Vec<Option<f6
 }
 
 /// A network that learned from these looks, a part of which told it when to stop, and its loss there.
-fn fit(ground: &Ground<'_>, numbers: &[usize], hidden: usize) -> Result<(Lstm, f64), TrainError> {
+fn fit(
+    ground: &Ground<'_>,
+    numbers: &[usize],
+    hidden: usize,
+    trained_on: &mut Vec<TrainedOn>,
+) -> Result<(Lstm, f64), TrainError> {
     let numbers: Vec<usize> =
         numbers.iter().copied().filter(|i| !ground.looks.lately[*i].is_empty()).collect();
     let blocks: Vec<&str> = numbers.iter().map(|i| ground.blocks[*i]).collect();
@@ -174,10 +185,12 @@ fn fit(ground: &Ground<'_>, numbers: &[usize], hidden: usize) -> Result<(Lstm, f
         span: LOOKS,
         offset: 0.1,
         seed: ground.settings.seed,
+        device: ground.settings.device,
         ..lstm::Settings::default()
     };
     let edges = super::edges(ground.settings);
     let trained = lstm::train(&learned, &held_out, &lately_names(), &edges, &settings)?;
+    lstm::note(trained_on, trained.on);
     let error = trained.held_out.iter().copied().fold(f64::INFINITY, f64::min);
     Ok((trained.model, error))
 }
