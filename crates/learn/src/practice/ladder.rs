@@ -369,10 +369,8 @@ fn made(
             (Some(Stacked { learned: Learned { hazard }, share, levels, beyond }), Some(intervals))
         }
     };
-    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from }) = remembered else {
-        return Ok((below.map_or(Model::FirstDay, |stacked| Model::Stacked(Box::new(stacked))), intervals));
     let Some(Remembered { climbed, lstm: Some(lstm), suspect_from, .. }) = remembered else {
-        return Ok((below.map_or(Model::FirstDay, Model::Stacked), intervals));
+        return Ok((below.map_or(Model::FirstDay, |stacked| Model::Stacked(Box::new(stacked))), intervals));
     };
     let (steps, share) = (looks.steps, climbed.share);
     let parts = RememberingParts { below, lstm, steps, share, suspect_from };
