@@ -41,7 +41,9 @@ pub(crate) fn note(all: &mut Vec<TrainedOn>, one: TrainedOn) {
 }
 
 #[cfg(feature = "lstm")]
-pub(super) use chosen::{Place, words};
+pub(super) use chosen::Place;
+#[cfg(feature = "gpu")]
+pub(super) use chosen::words;
 
 #[cfg(feature = "lstm")]
 mod chosen {
