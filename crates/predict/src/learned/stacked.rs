@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use forefend_domain::{Driver, HealthScore, MetricName, Prediction, Windows};
 use serde::{Deserialize, Serialize};
 
-use super::{Beyond, Learned, beyond::Exceeded};
+use super::{Beyond, Hazard, Learned, beyond::Exceeded};
 use crate::{Curve, DayZero, Known, Levels, Predictor, Unusual, curve::log_odds};
 
 /// What was learned and what the model of the first day says, on one curve: at every time the log odds of both are averaged (a logarithmic
@@ -35,11 +35,7 @@ impl Predictor for Stacked {
             DayZero::default().foreseen(windows, horizon, &[None, known.prior_rate_per_s])?.into_iter();
         let ((of_any, _), (of_this, curve)) = (first_days.next()?, first_days.next()?);
         let (learned, cumulative) = self.learned.point_beside(windows, horizon, &of_any)?;
-        let hazard = &self.learned.hazard;
-        let odds = [
-            Curve::new(horizon).times_s().iter().map(|t| log_odds(hazard.within(&cumulative, *t))).collect(),
-            curve.log_odds().to_vec(),
-        ];
+        let odds = [odds(&self.learned.hazard, &cumulative, horizon), curve.log_odds().to_vec()];
         let unusual = known.unusual.clone().unwrap_or_else(|| Unusual::of_windows(windows));
         let known = Known { unusual: Some(unusual), ..Known::default() };
         let beyond = self.beyond.as_ref().and_then(|beyond| Some((beyond, Some(beyond.exceeded(windows)?))));
@@ -66,6 +62,24 @@ impl Stacked {
             let mut curve = said.curve.as_slice();
             grid.times_s().iter().map(|t| log_odds(at(&mut curve, *t))).collect()
         });
+        let beside = (None, exceeded.map(|beyond| (beyond, None)));
+        Self::pooled(share, (learned, first_day), odds, horizon, beside)
+    }
+
+    /// The same of what a hazard says, by the way on which it is served: without drawing its curve. `learned` tells what it is of; its probability and curve are not looked at.
+    #[must_use]
+    pub fn pool_hazard(
+        share: f64,
+        (hazard, cumulative): (&Hazard, &[f64]),
+        learned: Prediction,
+        first_day: &Prediction,
+        horizon: Duration,
+        exceeded: Option<&Beyond>,
+    ) -> Prediction {
+        let mut curve = first_day.curve.as_slice();
+        let of_first_day =
+            Curve::new(horizon).times_s().iter().map(|t| log_odds(at(&mut curve, *t))).collect();
+        let odds = [odds(hazard, cumulative, horizon), of_first_day];
         let beside = (None, exceeded.map(|beyond| (beyond, None)));
         Self::pooled(share, (learned, first_day), odds, horizon, beside)
     }
@@ -127,6 +141,11 @@ impl Stacked {
     }
 }
 
+/// The log odds of having failed by each time of the grid, by a hazard.
+fn odds(hazard: &Hazard, cumulative: &[f64], horizon: Duration) -> Vec<f64> {
+    Curve::new(horizon).times_s().iter().map(|t| log_odds(hazard.within(cumulative, *t))).collect()
+}
+
 /// What the others' drivers come to where nothing was worth naming, beside one that is.
 const LEAST_NAMED: f64 = 1e-9;
 
@@ -149,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::learned::{Calibration, Hazard, Linear, Scorer, feature_names};
+    use crate::learned::{Calibration, Linear, Scorer, feature_names};
 
     const HORIZON: Duration = Duration::from_secs(30);
 
