@@ -20,6 +20,8 @@ pub struct Held {
     pub shares: [f32; HELD_FAMILIES.len()],
     /// What became of it.
     pub followed: Followed,
+    /// Whether it was well for as long as these shares look back. What a cell still shows of a failure that is over is no mark of being well.
+    pub was_well: bool,
 }
 
 /// What was learned, and what it says of each look that it had not learned from.
@@ -103,7 +105,7 @@ pub fn learn<G: Ord>(
 /// held all of their limit or more has no mark: beyond such a limit nothing is foretold.
 fn most(looks: &[Held], of: &[usize], horizon_s: f64) -> BTreeMap<Family, f64> {
     let mut most = BTreeMap::new();
-    let well = |look: &&Held| !(look.followed.failed && look.followed.time_s <= horizon_s);
+    let well = |look: &&Held| look.was_well && !(look.followed.failed && look.followed.time_s <= horizon_s);
     for look in of.iter().map(|i| &looks[*i]).filter(well) {
         for (family, share) in HELD_FAMILIES.into_iter().zip(look.shares) {
             if share.is_finite() {
@@ -160,7 +162,7 @@ mod tests {
 
     fn held(errors: f32, time_s: f64, failed: bool) -> Held {
         let shares = HELD_FAMILIES.map(|family| if family == Family::Errors { errors } else { f32::NAN });
-        Held { shares, followed: Followed { time_s, failed } }
+        Held { shares, followed: Followed { time_s, failed }, was_well: true }
     }
 
     /// Forty cells that stay well and hold up to 0.4; ten that hold `share` before they fail, looked at 5, 20 and 40 s before.
@@ -207,6 +209,15 @@ mod tests {
         let (mut looks, blocks) = made_up(1.5);
         looks[0].shares = held(1.2, 0.0, false).shares;
         assert_eq!(learn(&looks, &blocks, &folds(&blocks, 4).unwrap(), &EDGES_S).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_left_of_a_failure_that_is_over_sets_no_mark() {
+        let (mut looks, mut blocks) = made_up(0.9);
+        looks.push(Held { was_well: false, ..held(3.0, 600.0, false) });
+        blocks.push(39);
+        let learned = learn(&looks, &blocks, &folds(&blocks, 4).unwrap(), &EDGES_S).unwrap().unwrap();
+        assert!((learned.beyond.parts().most[&Family::Errors] - 0.396).abs() < 1e-6);
     }
 
     #[test]

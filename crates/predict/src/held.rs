@@ -1,7 +1,7 @@
 use forefend_domain::{Family, MetricWindow, Windows};
 
 /// The newest steps over which a level must hold.
-const STEPS: usize = 8;
+pub const HELD_STEPS: usize = 8;
 /// The fewest values among them that make a mean.
 const LEAST: usize = 4;
 
@@ -23,7 +23,7 @@ pub(crate) fn fullest(windows: &Windows, family: Family) -> Option<(f64, &Metric
 
 fn share(metric: &MetricWindow) -> Option<f64> {
     let limit = metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0)?;
-    let newest = metric.samples.len().saturating_sub(STEPS);
+    let newest = metric.samples.len().saturating_sub(HELD_STEPS);
     let known = metric.samples[newest..].iter().filter_map(|s| s.value).filter(|v| v.is_finite());
     let (sum, count) = known.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
     (count >= LEAST).then(|| sum / count as f64 / limit).filter(|share| share.is_finite())

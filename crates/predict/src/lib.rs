@@ -29,7 +29,7 @@ pub use anomaly::robust_z;
 pub use curve::Curve;
 pub use day_zero::{DayZero, Known, Predictor, Unusual, quantity};
 pub use fleet::{Fleet, Hazards, Place};
-pub use held::held;
+pub use held::{HELD_STEPS, held};
 pub use levels::Levels;
 pub use limits::{LearnedLimits, NewLimit};
 pub use trend::{Trend, TrendMixture, estimate};

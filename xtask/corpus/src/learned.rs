@@ -319,7 +319,7 @@ fn beyond(episodes: &[Recording], seen: &[Vec<Shown>], kept: &[usize]) -> Result
         let episode = &episodes[*i];
         for (look, left_s) in looks(episode, &seen[*i]) {
             let followed = Followed { time_s: left_s, failed: episode.failed_step.is_some() };
-            all.push(Held { shares: look.held, followed });
+            all.push(Held { shares: look.held, followed, was_well: true });
             blocks.push(*i);
             groups.push(episode.spec.group);
         }

@@ -316,7 +316,11 @@ fn tried_beyond(
         .held
         .iter()
         .zip(&looks.marks)
-        .map(|(shares, mark)| Held { shares: *shares, followed: mark.followed })
+        .map(|(shares, mark)| Held {
+            shares: *shares,
+            followed: mark.followed,
+            was_well: !mark.after_failure,
+        })
         .collect();
     let Some(learned) = beyond::learn(&held, blocks, splits, &edges(settings))? else { return Ok(None) };
     let horizon_s = settings.horizon.as_secs_f64();

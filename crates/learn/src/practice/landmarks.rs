@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{CellId, ServiceId, Timestamp};
 use forefend_predict::{
-    Curve,
+    Curve, HELD_STEPS,
     learned::{HELD_FAMILIES, Lately, features_and_first_day, shares_held, steps_in_a_look},
 };
 use forefend_telemetry::history::{CellHistory, History, Incident, IncidentSource};
@@ -48,6 +48,9 @@ pub struct Landmark {
     pub kind: String,
     /// How many looks it stands for.
     pub weight: f32,
+    /// Whether a failure of the cell had been over for no longer than what it holds looks back ([`forefend_predict::HELD_STEPS`] steps).
+    #[serde(default)]
+    pub after_failure: bool,
 }
 
 impl Landmark {
@@ -65,6 +68,7 @@ impl Landmark {
 #[must_use]
 pub fn landmarks(history: &History, outcomes: &Outcomes, grid: &Grid) -> Vec<Landmark> {
     let every_ms = u64::try_from(grid.every.max(history.step).as_millis()).unwrap_or(u64::MAX).max(1);
+    let looks_back = history.step * u32::try_from(HELD_STEPS).unwrap_or(u32::MAX);
     let mut all = Vec::new();
     for (cell, recorded) in &history.cells {
         let Some((first, last)) = span(recorded) else { continue };
@@ -92,6 +96,7 @@ pub fn landmarks(history: &History, outcomes: &Outcomes, grid: &Grid) -> Vec<Lan
                     block: near.map_or_else(|| quiet(cell, at, grid.horizon), event),
                     kind: within.map(|i| i.kind.clone()).unwrap_or_default(),
                     weight: if caused { CAUSED_WEIGHT } else { 1.0 },
+                    after_failure: past.failed_since(at, looks_back),
                 },
             ));
         }
@@ -145,6 +150,7 @@ fn thinned(all: Vec<(bool, Landmark)>, most: usize) -> Vec<Landmark> {
 struct Past<'a> {
     incidents: Vec<&'a Incident>,
     /// From, to.
+    broken: Vec<(Timestamp, Timestamp)>,
     hidden: Vec<(Timestamp, Timestamp)>,
     away: Vec<&'a Away>,
 }
@@ -153,15 +159,21 @@ impl<'a> Past<'a> {
     fn of(cell: &CellId, outcomes: &'a Outcomes, horizon: Duration) -> Self {
         let incidents: Vec<&Incident> = outcomes.incidents.iter().filter(|i| i.cell == *cell).collect();
         let away: Vec<&Away> = outcomes.away.iter().filter(|a| a.cell == *cell).collect();
-        let broken = incidents.iter().map(|i| (i.began, i.ended.unwrap_or(i.began + horizon)));
+        let broken: Vec<(Timestamp, Timestamp)> =
+            incidents.iter().map(|i| (i.began, i.ended.unwrap_or(i.began + horizon))).collect();
         let for_ever = Timestamp::from_unix_ms(u64::MAX);
         let gone = away.iter().map(|a| (a.from, a.until.unwrap_or(for_ever)));
-        let hidden = broken.chain(gone).collect();
-        Self { incidents, hidden, away }
+        let hidden = broken.iter().copied().chain(gone).collect();
+        Self { incidents, broken, hidden, away }
     }
 
     fn is_hidden(&self, at: Timestamp) -> bool {
         self.hidden.iter().any(|(from, until)| (*from..=*until).contains(&at))
+    }
+
+    /// Whether it was broken within so long before.
+    fn failed_since(&self, at: Timestamp, looks_back: Duration) -> bool {
+        self.broken.iter().any(|(_, until)| *until <= at && at.since(*until) < looks_back)
     }
 
     /// What becomes of the cell from `at` on, and the failure that it ends in.
@@ -309,6 +321,9 @@ mod tests {
         assert_eq!(of(15).unwrap().followed, Followed { time_s: 85.0, failed: true });
         assert_eq!((of(15).unwrap().kind.as_str(), of(15).unwrap().block.as_str()), ("", "a~0"));
         assert_eq!((of(70).unwrap().kind.as_str(), of(70).unwrap().block.as_str()), ("leak", "a@100000"));
+        // A second after it was well again, what it holds still looks back into the failure.
+        assert!(of(125).unwrap().after_failure && !of(130).unwrap().after_failure);
+        assert!(!of(95).unwrap().after_failure, "it has not failed yet");
         assert!([100, 110, 120, 300, 325, 350].into_iter().all(|s| of(s).is_none()));
         assert_eq!(
             of(125).unwrap().followed,

@@ -249,7 +249,16 @@ fn judged(
     kind: String,
 ) -> Judged {
     let Open { at, champion, other, champion_exceeds, other_exceeds, weight } = open;
-    let mark = Landmark { cell: cell.clone(), service: service.clone(), at, followed, block, kind, weight };
+    let mark = Landmark {
+        cell: cell.clone(),
+        service: service.clone(),
+        at,
+        followed,
+        block,
+        kind,
+        weight,
+        after_failure: false,
+    };
     Judged { mark, champion, challenger: other, champion_exceeds, challenger_exceeds: other_exceeds }
 }
 

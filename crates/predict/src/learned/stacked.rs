@@ -119,8 +119,13 @@ impl Stacked {
             let driver = exceeded.driver(named.max(LEAST_NAMED) * (1.0 - both));
             drivers
                 .entry(driver.metric.clone())
-                .and_modify(|known| known.contribution += driver.contribution)
-                .or_insert(driver);
+                .and_modify(|known| {
+                    if driver.contribution > known.contribution {
+                        known.detail.clone_from(&driver.detail);
+                    }
+                    known.contribution += driver.contribution;
+                })
+                .or_insert_with(|| driver.clone());
         }
         let named: f64 = drivers.values().map(|driver| driver.contribution).sum();
         let mut drivers: Vec<Driver> = drivers.into_values().collect();
@@ -168,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::learned::{Calibration, Linear, Scorer, feature_names};
+    use crate::learned::{BeyondParts, Calibration, Linear, Scorer, feature_names};
 
     const HORIZON: Duration = Duration::from_secs(30);
 
@@ -267,6 +272,43 @@ mod tests {
                 .unwrap();
         assert!(!text.contains("levels"));
         assert_eq!(serde_json::from_str::<Stacked>(&text).unwrap().levels, None);
+    }
+
+    #[test]
+    fn what_cells_that_stay_well_never_hold_is_a_cause_of_its_own() {
+        let most = BTreeMap::from([(Family::Saturation, 0.5)]);
+        let parts = BeyondParts { most, edges_s: vec![10.0, 30.0, 90.0], failed: vec![0.5, 0.8, 0.95] };
+        let beyond = Beyond::new(parts).unwrap();
+        let said = |level: f64, beyond: Option<&Beyond>| {
+            Stacked { learned: learned(), share: 0.5, levels: None, beyond: beyond.cloned() }
+                .predict(&windows(&[level; 60]), HORIZON)
+                .unwrap()
+        };
+        assert_eq!(said(40.0, Some(&beyond)), said(40.0, None), "no more than others hold");
+        let (with, without) = (said(70.0, Some(&beyond)), said(70.0, None));
+        assert!(with.exceeds && !without.exceeds);
+        let (p, q) = (with.probability.get(), without.probability.get());
+        assert!((p - (1.0 - (1.0 - q) * (1.0 - 0.8))).abs() < 0.01, "{p} and {q}");
+        assert_eq!(with.health, HealthScore::from_failure(with.probability));
+        assert!(with.time_to_failure.p10.unwrap() < Duration::from_secs(4));
+        assert!(without.time_to_failure.p10.is_none_or(|p10| p10 > with.time_to_failure.p10.unwrap()));
+        let named: f64 = with.drivers.iter().map(|driver| driver.contribution).sum();
+        assert!(
+            (named - 1.0).abs() < 1e-9 && with.drivers[0].metric.as_str() == "memory",
+            "{:?}",
+            with.drivers
+        );
+        assert!(
+            with.drivers[0].detail.ends_with("cells that stayed well held 50% at most"),
+            "{:?}",
+            with.drivers
+        );
+        // Pooled by hand it is the same, but for the name.
+        let windows = windows(&[70.0; 60]);
+        let first_day = DayZero::default().predict(&windows, HORIZON).unwrap();
+        let alone = learned().predict(&windows, HORIZON).unwrap();
+        let pooled = Stacked::pool(0.5, alone, &first_day, HORIZON, Some(&beyond));
+        assert!((pooled.probability.get() - p).abs() < 1e-9 && pooled.exceeds);
     }
 
     #[test]

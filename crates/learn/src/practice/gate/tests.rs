@@ -63,6 +63,7 @@ fn rows(
                 },
                 kind: if within { look.kind.to_owned() } else { String::new() },
                 weight: 1.0,
+                after_failure: false,
             };
             let (champion, challenger) = (champion(look), challenger(look));
             Judged { mark, champion, challenger, champion_exceeds: false, challenger_exceeds: false }
@@ -115,6 +116,27 @@ fn the_operating_curve_says_what_each_threshold_costs_and_brings() {
     assert_eq!(quiet.false_alarms_per_cell_week, 0.0);
     assert!(points.last().unwrap().false_alarms_per_cell_week > 10.0);
     assert!(operating_curve(&[], &settings()).0.is_empty());
+}
+
+#[test]
+fn an_alarm_of_its_own_costs_and_brings_at_every_threshold() {
+    let mut a = noise(4);
+    let mut rows = rows(60, |_| 0.0, |look| foresees(look, a()));
+    // It foresees nothing, but for one failure by what that cell holds; and one cell holds as much and stays well.
+    rows.iter_mut().for_each(|row| row.challenger = 0.01);
+    let OperatingCurve(without) = operating_curve(&rows, &settings());
+    assert_eq!(without[0].threshold, Probability::clamped(0.01, Probability::ONE));
+    let failing = rows.iter().position(|row| row.mark.fails_within(settings().horizon)).unwrap();
+    let quiet = rows.iter().position(|row| !row.mark.followed.failed).unwrap();
+    rows[failing].challenger_exceeds = true;
+    rows[quiet].challenger_exceeds = true;
+    let OperatingCurve(with) = operating_curve(&rows, &settings());
+    assert_eq!(with[0].threshold, Probability::ONE);
+    assert!(with[0].false_alarms_per_cell_week > 0.0 && with[0].recall.unwrap() > 0.0, "{with:?}");
+    // The Brier score is of what was said, not of the alarm.
+    let verdict = gate(&rows, &Papers::default(), &settings());
+    rows[quiet].challenger_exceeds = false;
+    assert_eq!(gate(&rows, &Papers::default(), &settings()).gain, verdict.gain);
 }
 
 #[test]

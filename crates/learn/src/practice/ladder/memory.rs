@@ -255,6 +255,7 @@ mod tests {
                 block: n.to_string(),
                 kind: String::new(),
                 weight: 1.0,
+                after_failure: false,
             }
         };
         Looks { marks: (0..LOOKS).map(mark).collect(), ..Looks::default() }

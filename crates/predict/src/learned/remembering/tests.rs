@@ -4,6 +4,7 @@ use forefend_domain::{CellId, Family, MetricKind, MetricName, MetricWindow, Samp
 use proptest::prelude::*;
 
 use super::*;
+use crate::learned::{Beyond, BeyondParts};
 use crate::learned::{
     Calibration, Hazard, Learned, Linear, LstmLayer, LstmParts, Model, Scorer, feature_names,
 };
@@ -106,6 +107,21 @@ fn p_below(courses: &Courses) -> f64 {
 
 const FEARED: (usize, usize) = (50, 30);
 const HARMLESS: (usize, usize) = (30, 50);
+
+#[test]
+fn what_a_suspect_holds_is_told_whoever_speaks_of_it() {
+    let parts_of = BeyondParts {
+        most: BTreeMap::from([(Family::Saturation, 0.5)]),
+        edges_s: vec![30.0],
+        failed: vec![0.8],
+    };
+    let beyond = Some(Beyond::new(parts_of).unwrap());
+    let model =
+        Remembering::new(RememberingParts { below: Some(Stacked { beyond, ..below() }), ..parts() }).unwrap();
+    let exceeds =
+        |fill: f64| model.predict(&windows(&courses(FEARED.0, FEARED.1, fill)), HORIZON).unwrap().exceeds;
+    assert!(exceeds(0.7) && !exceeds(0.3));
+}
 
 #[test]
 fn the_order_of_two_marks_is_remembered_and_told_of() {
