@@ -87,7 +87,7 @@ pub(crate) fn topology_by(
             Ok(()) => {
                 let (from, to) = (policy.trigger.shift_at.get(), by_curve.trigger.shift_at.get());
                 moved.push(format!(
-                    "{id} shifts at {:.1}% instead of {:.1}%, by the operating curve of the model that serves",
+                    "{id} shifts at {:.1}% in one tick instead of {:.1}%, by the operating curve of the model that serves",
                     100.0 * to,
                     100.0 * from
                 ));

@@ -57,8 +57,9 @@ section! {
         /// The ticks looked back at. At most 64.
         of_ticks: Option<u32>,
         /// Tolerated false alarms, in a thousand weeks of a cell: once a learned model serves, traffic moves at the probability at which the
-        /// model gave no more than these on failures that it had not learned from, and `prepare_at` and `clear_below` move with it. Left out:
-        /// `shift_at` counts as it is. From 1 to 1000000.
+        /// model gave no more than these on failures that it had not learned from, and `prepare_at` and `clear_below` move with it. One tick
+        /// suffices then, whatever `hits` and `of_ticks` say, for that is how alarms were counted; and a cell that holds more of a limit than
+        /// any that stayed well is acted on from `shift_at` as written. Left out: `shift_at` counts as it is. From 1 to 1000000.
         false_alarms_per_1000_cell_weeks: Option<u32>,
         /// Added to the lead time: a shift begins when the 10th percentile of time to failure is below the 95th percentile of the lead
         /// time plus this.
