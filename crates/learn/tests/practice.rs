@@ -130,6 +130,28 @@ fn a_model_that_learned_from_real_outcomes_passes_and_says_what_it_saw() {
 }
 
 #[test]
+fn what_cells_that_stay_well_never_hold_is_learned_beside_and_a_failure_that_is_over_sets_no_mark() {
+    let (mut history, incidents) = made_up(5, 8, 0.06);
+    // Now somebody has declared how many errors are too many. Half of that is held for two minutes by each cell that is broken.
+    for cell in history.cells.values_mut() {
+        let errors = cell.series.get_mut(&MetricName::new("errors")).unwrap();
+        errors.limits = vec![(at(BEGIN_S), Some(0.1))];
+    }
+    let Stored { card, model } = learned(&history, &incidents);
+    let tried = card.beyond.unwrap();
+    assert!(tried.taken && tried.failed > 5 && tried.failed <= tried.witnesses, "{tried:?}");
+    let Model::Stacked(stacked) = &model else { panic!("{:?} was taken", card.rung) };
+    let most = stacked.beyond.as_ref().unwrap().parts().most[&Family::Errors];
+    assert!((0.1..0.5).contains(&most), "{most}");
+    let late = incidents.iter().max_by_key(|incident| incident.began).unwrap();
+    let said = |before_s: u64| {
+        let when = Timestamp::from_unix_ms(late.began.unix_ms() - 1_000 * before_s);
+        model.predict(&history.windows(&late.cell, when, LENGTH).unwrap(), HORIZON).unwrap()
+    };
+    assert!(said(10).exceeds && !said(600).exceeds);
+}
+
+#[test]
 fn where_nothing_can_be_foreseen_no_cell_is_told_from_another() {
     // No creep: failures come out of the blue. How often they come is learned, and that is all.
     let (history, incidents) = made_up(3, 8, 0.0);

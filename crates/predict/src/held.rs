@@ -5,8 +5,8 @@ pub const HELD_STEPS: usize = 8;
 /// The fewest values among them that make a mean.
 const LEAST: usize = 4;
 
-/// How full the fullest metric of a family has been for a while: the mean of its newest eight steps, as a share of its limit. `None` where no metric of the
-/// family has a limit and values.
+/// How full the fullest metric of a family has been for a while and still is: the mean of its newest eight steps, or its newest value if that is less, as a share of its limit.
+/// `None` where no metric of the family has a limit and values. A cell that has just recovered holds nothing any more.
 ///
 /// A forecast asks where a metric is going. Shares of errors and tails of latency tremble too much to be going anywhere; what they keep up for some
 /// time tells more, and how much a cell that is well keeps up can be read off cells that stayed well, without a failure ever seen.
@@ -26,7 +26,8 @@ fn share(metric: &MetricWindow) -> Option<f64> {
     let newest = metric.samples.len().saturating_sub(HELD_STEPS);
     let known = metric.samples[newest..].iter().filter_map(|s| s.value).filter(|v| v.is_finite());
     let (sum, count) = known.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    (count >= LEAST).then(|| sum / count as f64 / limit).filter(|share| share.is_finite())
+    let still = metric.latest().map_or(f64::INFINITY, |(_, newest)| newest);
+    (count >= LEAST).then(|| (sum / count as f64).min(still) / limit).filter(|share| share.is_finite())
 }
 
 #[cfg(test)]
@@ -70,6 +71,16 @@ mod tests {
         assert_eq!(held(&windows, Family::Errors), Some(0.6));
         assert_eq!(held(&windows, Family::Latency), Some(1.2));
         assert_eq!(held(&windows, Family::Saturation), None);
+    }
+
+    #[test]
+    fn what_is_over_is_not_held() {
+        let mut recovered = vec![Some(9.0); 20];
+        recovered[19] = Some(0.5);
+        assert_eq!(
+            held(&windows(&[("a", Family::Errors, Some(10.0), recovered)]), Family::Errors),
+            Some(0.05)
+        );
     }
 
     #[test]
