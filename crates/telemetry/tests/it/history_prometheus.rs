@@ -34,8 +34,9 @@ fn is_there() -> bool {
     false
 }
 
-struct Prometheus {
-    address: SocketAddr,
+/// A real one, with a past.
+pub(crate) struct Prometheus {
+    pub(crate) address: SocketAddr,
     process: Child,
 }
 
@@ -59,6 +60,11 @@ impl Prometheus {
             writeln!(text, "twice{{pod=\"{pod}\"}} 1 {BEGAN_S}").unwrap();
         }
         text.push_str("# EOF\n");
+        Self::with_past(folder, &text)
+    }
+
+    /// With this past, as an OpenMetrics exposition with times.
+    pub(crate) fn with_past(folder: &Path, text: &str) -> Self {
         let (input, data) = (folder.join("input"), folder.join("data"));
         fs::write(&input, text).unwrap();
         let made = Command::new("/usr/bin/promtool")

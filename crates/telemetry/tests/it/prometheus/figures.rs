@@ -1,13 +1,9 @@
 //! What it costs to ask a real Prometheus of many cells.
 
-use std::{
-    fs,
-    io::Write as _,
-    net::TcpListener,
-    process::{Command, Stdio},
-};
+use std::{fmt::Write as _, fs};
 
 use super::*;
+use crate::history_prometheus::Prometheus;
 
 /// Of all threads, in seconds: user and system time (proc(5)), at the usual 100 ticks a second.
 fn cpu_s() -> f64 {
@@ -29,8 +25,7 @@ async fn figures() {
     const CELLS: usize = 5_000;
     let step = Duration::from_secs(5);
     let folder = tempfile::tempdir().unwrap();
-    let (input, data) = (folder.path().join("input"), folder.path().join("data"));
-    let mut text = std::io::BufWriter::new(fs::File::create(&input).unwrap());
+    let mut text = String::new();
     let end = now().unix_ms() / 5_000 * 5;
     writeln!(text, "# TYPE load gauge").unwrap();
     for n in 0..CELLS {
@@ -40,26 +35,8 @@ async fn figures() {
         }
     }
     writeln!(text, "# EOF").unwrap();
-    drop(text);
-    let made = Command::new("/usr/bin/promtool")
-        .args(["tsdb", "create-blocks-from", "--quiet", "--max-block-duration=240h", "openmetrics"])
-        .args([&input, &data])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    fs::write(folder.path().join("prometheus.yml"), "global: {}\n").unwrap();
-    let mut prometheus = Command::new("/usr/bin/prometheus")
-        .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
-        .arg(format!("--storage.tsdb.path={}", data.display()))
-        .arg("--log.level=error")
-        .arg(format!("--web.listen-address={address}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("it listens", || std::net::TcpStream::connect(address).ok()).await;
+    let prometheus = Prometheus::with_past(folder.path(), &text);
+    let address = prometheus.address;
 
     let store = StoreOptions { step, length: 360, ..StoreOptions::default() };
     let mut collector =
@@ -96,6 +73,4 @@ async fn figures() {
     }
     println!("a later round of 7 instants: {:.0} ms of our CPU", (cpu_s() - cpu) / 6.0 * 1e3);
     println!("{:?}", follower.problems());
-    let _ = prometheus.kill();
-    let _ = prometheus.wait();
 }
