@@ -70,6 +70,7 @@ engine:
     fresh_for: 2s
     metrics:
       pool_used: {{ query: pool_used, family: saturation, unit: slots, limit_query: 4 * pool_max }}
+      pool_left: {{ query: 4 * pool_max - pool_used, family: custom, kind: depletable, unit: slots, limit: 0 }}
       jobs: {{ query: "rate(jobs_total[2s])", family: traffic, unit: 1/s }}
 regions:
   here: {{ zones: [a, b] }}
@@ -106,7 +107,11 @@ services:
         let pool = all.as_array().unwrap().iter().find(|one| one["name"] == "pool_used").unwrap().clone();
         assert_eq!((&pool["limit"], &pool["kind"]), (&4_000.0.into(), &"exhaustible".into()), "{pool}");
     }
-    let seen = served.snapshot().unwrap();
+    let seen = served.wait("what is left is foreseen to run out", PATIENCE, |s| {
+        let drivers = s["predictions"]["web-a"]["drivers"].as_array();
+        let left = drivers.into_iter().flatten().find(|driver| driver["metric"] == "pool_left");
+        left.is_some_and(|left| left["detail"].to_string().contains("slots left, must stay above 0.0 slots"))
+    });
     assert_eq!(seen["degraded"], Value::Array(Vec::new()), "{}", served.log());
 
     // It is killed. That is told, values end, and nothing is made of it.

@@ -112,6 +112,7 @@ fn what_the_sdk_of_opentelemetry_pushes_drives_predictions() {
     }
     let (one, two) = (App::start(), App::start());
     let metrics = "{ name: app.queue.depth, kind: exhaustible, limit: 1000, unit: jobs }, \
+                   { name: app.tokens.left, kind: depletable, limit: 0 }, \
                    { name: app.request.duration_p99, rename: p99, family: latency, kind: exhaustible, limit: 900, unit: ms }";
     let (served, receiver) = serve(&[&one, &two], metrics);
     let dir = temporary_dir();
@@ -119,7 +120,7 @@ fn what_the_sdk_of_opentelemetry_pushes_drives_predictions() {
     let mut grpc = senders::start_sdk(dir.path(), "grpc", receiver, "web-b", TOKEN);
     let depth = "app.queue.depth{queue=\"orders\"}";
     let all_told = |s: &Value, cell: &str| {
-        told(s, cell, "drivers", depth).is_some() && told(s, cell, "drivers", "p99").is_some()
+        [depth, "p99", "app.tokens.left"].iter().all(|metric| told(s, cell, "drivers", metric).is_some())
     };
     served.wait("both are foreseen, whichever way they push", FORESEEN_WITHIN, |s| {
         all_told(s, "web-a") && all_told(s, "web-b")

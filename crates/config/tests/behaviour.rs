@@ -142,6 +142,20 @@ fn a_prometheus_needs_a_url_and_metrics_and_is_changed_by_a_restart() {
 }
 
 #[test]
+fn what_runs_out_may_do_so_at_any_height_and_what_fills_up_may_not() {
+    let text = |kind: &str, limit: &str| {
+        let metrics = format!("metrics: [{{ name: left, kind: {kind}, limit: {limit} }}]");
+        example("two-nginx.yaml")
+            .replace("    policy:", &format!("    telemetry: {{ {metrics} }}\n    policy:"))
+    };
+    for limit in ["0", "2GiB", "-3"] {
+        read(&text("depletable", limit));
+    }
+    let told = parse(&text("exhaustible", "0"), "a.yaml").expect_err("a limit of nothing").to_string();
+    assert!(told.contains("a limit must be above 0") && told.contains("`kind: depletable`"), "{told}");
+}
+
+#[test]
 fn aliases_a_byte_order_mark_and_empty_sections_are_understood() {
     let text = "\u{feff}version: 1\nengine:\nregions: { home: { zones: [a, b] } }\nservices:\n  one: &one\n    objective: &o { latency: 1s }\n    listen: 127.0.0.1:1\n    cells: [{ id: x, zone: a, address: 127.0.0.1:2 }]\n  two: { objective: *o, listen: 127.0.0.1:3, cells: [{ id: y, zone: b, address: 127.0.0.1:4 }] }\n";
     let config = read(text);

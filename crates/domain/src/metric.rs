@@ -30,10 +30,26 @@ pub enum Family {
 pub enum MetricKind {
     /// Reaching the limit is a failure of the cell: memory, disk, file descriptors, the objective itself.
     Exhaustible,
+    /// Falling to the limit is a failure of the cell: free space, free memory, tokens left, days until a certificate expires.
+    Depletable,
     /// Reaching the limit is not yet a failure: CPU, queue length. Informs anomaly and overload relief only.
     Saturable,
     /// No limit is known. Informs anomaly only.
     Unbounded,
+}
+
+impl MetricKind {
+    /// Whether a cell fails that reaches the limit.
+    #[must_use]
+    pub fn fails(self) -> bool {
+        matches!(self, Self::Exhaustible | Self::Depletable)
+    }
+
+    /// 1, or −1 where it is by falling that the limit is reached: values times this rise towards the limit times this.
+    #[must_use]
+    pub fn sign(self) -> f64 {
+        if self == Self::Depletable { -1.0 } else { 1.0 }
+    }
 }
 
 /// A value at an instant. `None` is a gap: nothing was measured, which is neither zero nor health.
@@ -56,7 +72,7 @@ pub struct MetricWindow {
     pub kind: MetricKind,
     /// The unit its values are in, for people: `bytes`, `ms`, `ratio`.
     pub unit: String,
-    /// The value it must not reach, if one is known or was learned.
+    /// The value it must not reach, if one is known or was learned; by rising, or by falling where it is [`MetricKind::Depletable`].
     pub limit: Option<f64>,
     /// Aligned to the step of [`Windows`].
     pub samples: Vec<Sample>,

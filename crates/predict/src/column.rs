@@ -5,9 +5,10 @@
 //!
 //! Loops go over chunks of a fixed length without branches, so that the compiler can do several values at once.
 
-use forefend_domain::{MetricWindow, Sample};
+use forefend_domain::{MetricKind, MetricWindow, Sample};
 
-/// Puts the values of a metric into `values`, newest first; the distance between them in seconds. `None` where one of its newest
+/// Puts the values of a metric into `values`, newest first, less than zero where it is by falling that a limit is reached
+/// ([`MetricKind::sign`]); the distance between them in seconds. `None` where one of its newest
 /// `most` samples is missing or not finite, or they do not follow each other evenly.
 pub(crate) fn of(metric: &MetricWindow, most: usize, values: &mut Vec<f64>) -> Option<f64> {
     let samples = &metric.samples[metric.samples.len().saturating_sub(most)..];
@@ -28,6 +29,9 @@ pub(crate) fn of(metric: &MetricWindow, most: usize, values: &mut Vec<f64>) -> O
     }
     // Zero of what is finite, and not a number of all else.
     let finite = over(values, |value| value * 0.0) == 0.0;
+    if metric.kind == MetricKind::Depletable {
+        values.iter_mut().for_each(|value| *value = -*value);
+    }
     (finite && wanted.missed == 0).then_some(step_ms as f64 / 1_000.0)
 }
 

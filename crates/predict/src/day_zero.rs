@@ -121,7 +121,7 @@ const LEAST_CONTRIBUTION: f64 = 0.01;
 /// Robust z from which a metric is named as anomalous.
 pub(crate) const NAMED_FROM_Z: f64 = 3.0;
 
-/// What one metric says.
+/// What one metric says; upwards is towards its limit.
 struct Opinion<'a> {
     metric: &'a MetricWindow,
     curve: Curve,
@@ -219,22 +219,22 @@ impl DayZero {
         blank: &Curve,
         values: &mut Vec<f64>,
     ) -> Option<Opinion<'a>> {
-        let limit = metric.limit.filter(|l| l.is_finite())?;
-        if metric.kind != MetricKind::Exhaustible {
-            return None;
-        }
-        let (age, _) = metric.latest()?;
+        let limit = metric.limit.filter(|l| l.is_finite() && metric.kind.fails())?;
+        let (age, newest) = metric.latest()?;
         if age > self.max_gap_steps {
             return None;
         }
-        let even = Course::of_even(metric, limit, values);
+        // From here on it rises towards its limit. The limit of what depletes may be 0, which is no length.
+        let scale = if metric.kind == MetricKind::Depletable { limit.abs().max(newest.abs()) } else { limit };
+        let limit = metric.kind.sign() * limit;
+        let even = Course::of_even(metric, scale, values);
         if even.as_ref().is_some_and(|course| course.is_negligible(limit, blank.reach_s())) {
             return None;
         }
         let newest = Newest::of(metric);
         let course = match even {
             Some(course) => course.with(newest.samples()),
-            None => Course::new(newest.samples(), limit)
+            None => Course::new(newest.samples(), scale)
                 .filter(|course| !course.is_negligible(limit, blank.reach_s()))?,
         };
         let mixture = course.mixture();
@@ -253,7 +253,7 @@ impl DayZero {
     }
 }
 
-/// The newest samples of a metric that are no gaps, in seconds before its end, oldest first: as many as matter.
+/// The newest samples of a metric that are no gaps, in seconds before its end, oldest first: as many as matter. Upwards is towards its limit.
 struct Newest {
     samples: [(f64, f64); LONGEST],
     begin: usize,
@@ -267,7 +267,7 @@ impl Newest {
             let Some(value) = sample.value.filter(|v| v.is_finite()) else { continue };
             let Some(place) = newest.begin.checked_sub(1) else { break };
             let age_s = end.saturating_sub(sample.at.unix_ms()) as f64 / 1_000.0;
-            newest.samples[place] = (-age_s, value);
+            newest.samples[place] = (-age_s, metric.kind.sign() * value);
             newest.begin = place;
         }
         newest
@@ -399,9 +399,11 @@ fn drivers(opinions: &[Opinion<'_>], families: &BTreeMap<Family, Curve>, horizon
 fn detail(opinion: &Opinion<'_>) -> String {
     let unit = opinion.metric.unit.as_str();
     let limit = opinion.metric.limit.unwrap_or(f64::NAN);
-    let mut text = format!("{} of {}", quantity(opinion.level, unit), quantity(limit, unit));
+    let (sign, depletes) = (opinion.metric.kind.sign(), opinion.metric.kind == MetricKind::Depletable);
+    let between = if depletes { "left, must stay above" } else { "of" };
+    let mut text = format!("{} {between} {}", quantity(sign * opinion.level, unit), quantity(limit, unit));
     if let Some(trend) = opinion.trend {
-        let sign = if trend.drift >= 0.0 { '+' } else { '−' };
+        let sign = if sign * trend.drift >= 0.0 { '+' } else { '−' };
         text.push_str(&format!(
             ", {sign}{}/s for {:.0} s",
             quantity(trend.drift.abs(), unit),

@@ -1,4 +1,4 @@
-use forefend_domain::{Family, MetricWindow, Windows};
+use forefend_domain::{Family, MetricKind, MetricWindow, Windows};
 
 /// The newest steps over which a level must hold.
 pub const HELD_STEPS: usize = 8;
@@ -22,7 +22,9 @@ pub(crate) fn fullest(windows: &Windows, family: Family) -> Option<(f64, &Metric
 }
 
 fn share(metric: &MetricWindow) -> Option<f64> {
-    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0)?;
+    // Of what depletes nobody says how much there was.
+    let fills = metric.kind != MetricKind::Depletable;
+    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0 && fills)?;
     let newest = metric.samples.len().saturating_sub(HELD_STEPS);
     let known = metric.samples[newest..].iter().filter_map(|s| s.value).filter(|v| v.is_finite());
     let (sum, count) = known.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
@@ -34,7 +36,7 @@ fn share(metric: &MetricWindow) -> Option<f64> {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, MetricKind, MetricName, Sample, Timestamp};
+    use forefend_domain::{CellId, MetricName, Sample, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
@@ -71,6 +73,14 @@ mod tests {
         assert_eq!(held(&windows, Family::Errors), Some(0.6));
         assert_eq!(held(&windows, Family::Latency), Some(1.2));
         assert_eq!(held(&windows, Family::Saturation), None);
+    }
+
+    #[test]
+    fn of_what_runs_out_nobody_says_how_much_there_was() {
+        let mut left = windows(&[("a", Family::Saturation, Some(2.0), vec![Some(6.0); 20])]);
+        assert_eq!(held(&left, Family::Saturation), Some(3.0));
+        left.metrics.values_mut().for_each(|metric| metric.kind = MetricKind::Depletable);
+        assert_eq!(held(&left, Family::Saturation), None);
     }
 
     #[test]

@@ -87,6 +87,30 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
+    fn what_is_used_up_and_what_is_left_say_the_same(metrics in cell()) {
+        // Less than zero and rising from below, and the same in a mirror: falling from above.
+        let below = |mut m: MetricWindow| {
+            m.samples.iter_mut().for_each(|s| s.value = s.value.map(|v| v - 500.0));
+            m.limit = m.limit.map(|l| l - 500.0);
+            m
+        };
+        let mirrored = |m: &MetricWindow| {
+            let mut m = m.clone();
+            m.kind = MetricKind::Depletable;
+            m.samples.iter_mut().for_each(|s| s.value = s.value.map(|v| -v));
+            m.limit = m.limit.map(|l| -l);
+            m
+        };
+        let used: Vec<MetricWindow> = metrics.into_iter().map(below).collect();
+        let left = windows(used.iter().map(mirrored));
+        let (used, left) = (predict(&windows(used)), predict(&left));
+        // Only the least noise that is believed is another: a ten-thousandth of the limit, or of what is left.
+        let (a, b) = (used.probability.get(), left.probability.get());
+        prop_assert!((a - b).abs() <= 1e-3 + 0.02 * a.max(b), "{a} and {b}");
+        prop_assert_eq!(used.basis, left.basis);
+    }
+
+    #[test]
     fn a_prediction_never_contradicts_itself(metrics in cell()) {
         is_sound(&predict(&windows(metrics)))?;
     }
@@ -313,4 +337,38 @@ fn no_prior_and_nothing_unusual_makes_a_failure_likely_or_moves_anything() {
     let leak: Vec<f64> = (0..60).map(|i| 60.0 + 0.5 * f64::from(i)).collect();
     let said = DayZero::default().predict_knowing(&windows([memory(&leak)]), HORIZON, &known).unwrap();
     assert_eq!(said.basis, Basis::FirstPassage);
+}
+
+/// So many MiB left, of which `floor` must stay.
+fn left(mib: &[f64], floor: f64) -> MetricWindow {
+    let values: Vec<Option<f64>> = mib.iter().map(|v| Some(v * support::MIB)).collect();
+    MetricWindow {
+        kind: MetricKind::Depletable,
+        ..metric("disk_free_bytes", Family::Saturation, floor * support::MIB, &values)
+    }
+}
+
+#[test]
+fn free_space_that_runs_out_is_foreseen_and_free_space_that_stays_or_grows_is_not() {
+    for floor in [0.0, 10.0] {
+        let falling: Vec<f64> = (0..120).map(|i| floor + 70.0 - 0.55 * i as f64 + 0.3 * tremble(i)).collect();
+        let said = predict(&windows([left(&falling, floor)]));
+        // 4.55 MiB are left, at 2.2 a second.
+        assert!(said.probability.get() > 0.8, "{}", said.probability.get());
+        assert_eq!(said.basis, Basis::FirstPassage);
+        let p50 = said.time_to_failure.p50.unwrap().as_secs_f64();
+        assert!((1.5..3.0).contains(&p50), "{p50} s");
+        let [driver] = said.drivers.as_slice() else { panic!("{:?}", said.drivers) };
+        let detail = &driver.detail;
+        assert!(detail.contains(" left, must stay above ") && detail.contains(", −2."), "{detail}");
+        assert!(!detail.contains("-"), "nothing less than nothing: {detail}");
+
+        let growing: Vec<f64> = falling.iter().rev().copied().collect();
+        for calm in [growing, vec![floor + 40.0; 120]] {
+            assert!(probability(&windows([left(&calm, floor)])) < 1.5 * prior());
+        }
+        // It is there already.
+        let gone = vec![floor; 120];
+        assert!(probability(&windows([left(&gone, floor)])) > 0.99);
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use forefend_control::Snapshot;
 use forefend_domain::{
-    Anomaly, CellId, Family, Interval, MetricName, MetricWindow, Outlook, Prediction, TimeToFailure,
-    Timestamp, Windows,
+    Anomaly, CellId, Family, Interval, MetricKind, MetricName, MetricWindow, Outlook, Prediction,
+    TimeToFailure, Timestamp, Windows,
 };
 use forefend_predict::{
     estimate,
@@ -74,6 +74,8 @@ pub struct Contribution {
 pub struct MetricCourse {
     /// Of its values.
     pub unit: String,
+    /// What reaching its limit means.
+    pub kind: MetricKind,
     /// What it must not reach.
     pub limit: Option<f64>,
     /// Seconds from now (negative: ago) and value; `null` where nothing was measured.
@@ -150,6 +152,7 @@ fn course(metric: &MetricWindow, horizon: Duration) -> MetricCourse {
     let values = metric.samples.iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(every));
     MetricCourse {
         unit: metric.unit.clone(),
+        kind: metric.kind,
         limit: metric.limit,
         values: values.map(|(_, s)| (ago(s.at), s.value.filter(|v| v.is_finite()))).collect(),
         forecast: forecast(metric, horizon),
@@ -165,7 +168,14 @@ fn forecast(metric: &MetricWindow, horizon: Duration) -> Option<Forecast> {
         .filter_map(|s| s.value.filter(|v| v.is_finite()).map(|v| (-end.since(s.at).as_secs_f64(), v)))
         .collect();
     let limit = metric.limit.filter(|l| l.is_finite());
-    let mixture = estimate(&samples, limit.unwrap_or(f64::MAX))?;
+    // Of what depletes the limit may be 0, which is no length.
+    let scale = match (limit, samples.last()) {
+        (Some(limit), Some((_, left))) if metric.kind == MetricKind::Depletable => {
+            limit.abs().max(left.abs())
+        }
+        _ => limit.unwrap_or(f64::MAX),
+    };
+    let mixture = estimate(&samples, scale)?;
     let horizon_s = horizon.as_secs_f64();
     let trend = mixture.trends.iter().max_by(|a, b| a.weight.total_cmp(&b.weight));
     let (level, drift) = trend.map_or((mixture.level, 0.0), |t| (t.level, t.drift));

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use forefend_domain::{Anomaly, Interval, TimeToFailure};
+use forefend_domain::{Anomaly, Interval, MetricKind, TimeToFailure};
 use forefend_predict::learned::Neighbour;
 use serde::Deserialize;
 
@@ -37,6 +37,7 @@ struct Contribution {
 
 #[derive(Debug, Deserialize)]
 struct Course {
+    kind: MetricKind,
     limit: Option<f64>,
     values: Vec<(f64, Option<f64>)>,
     forecast: Option<Forecast>,
@@ -153,7 +154,11 @@ fn contributions(told: &Explained, text: &mut String) {
         let known = || course.values.iter().filter_map(|(_, v)| *v);
         let low = known().fold(f64::INFINITY, f64::min);
         let high = known().chain(course.limit).fold(f64::NEG_INFINITY, f64::max);
-        let low = if low >= 0.0 && course.limit.is_some() { 0.0 } else { low };
+        let low = match course.limit {
+            Some(limit) if course.kind == MetricKind::Depletable => low.min(limit),
+            Some(_) if low >= 0.0 => 0.0,
+            _ => low,
+        };
         let newest = course.values.len().saturating_sub(COLUMNS);
         let shown: Vec<Option<f64>> = course.values[newest..].iter().map(|(_, v)| *v).collect();
         let since = course.values.get(newest).map_or(0.0, |(t, _)| -t);
@@ -163,7 +168,11 @@ fn contributions(told: &Explained, text: &mut String) {
 }
 
 fn forecast(course: &Course) -> String {
-    let limit = if course.limit.is_some() { "top: its limit; " } else { "" };
+    let limit = match (course.limit, course.kind) {
+        (None, _) => "",
+        (Some(_), MetricKind::Depletable) => "bottom: its limit; ",
+        (Some(_), _) => "top: its limit; ",
+    };
     match &course.forecast {
         Some(Forecast { reaches_limit_s: Some(s), belief }) => {
             format!("{limit}its trend (belief {:.0}%) is at the limit in {}", belief * 100.0, time(*s))
@@ -183,7 +192,7 @@ mod tests {
             "time_to_failure": {"p10": {"secs": 200, "nanos": 0}, "p50": {"secs": 400, "nanos": 0}, "p90": null},
             "interval": "calibrated", "curve": [[100.0, 0.01], [300.0, 0.3], [600.0, 0.87], [2400.0, 0.99]],
             "contributions": [{"metric": "memory", "share": 1.0, "detail": "90 of 100", "course": {
-                "limit": 100.0, "values": [[-10.0, 80.0], [-5.0, null], [0.0, 90.0]],
+                "kind": "exhaustible", "limit": 100.0, "values": [[-10.0, 80.0], [-5.0, null], [0.0, 90.0]],
                 "forecast": {"belief": 0.9, "reaches_limit_s": 380.0}}}],
             "anomalies": [{"metric": "memory", "z": 7.2}],
             "nearest": [{"cell": "a-2", "began": 1, "lead_s": 240.0, "kind": "memory leak", "distance": 0.31}],
@@ -199,7 +208,7 @@ mod tests {
             "p10 3 min, p50 7 min, p90 beyond; eight in ten held-out failures",
             "100% memory: 90 of 100",
             "▇·▇",
-            "at the limit in 6 min",
+            "top: its limit; its trend (belief 90%) is at the limit in 6 min",
             "+7.2 times",
             "a-2 (memory leak) looked like this 4 min before",
         ] {
@@ -207,6 +216,15 @@ mod tests {
         }
         let plot = text.lines().filter(|line| line.contains('│')).count();
         assert_eq!(plot, LINES);
+    }
+
+    #[test]
+    fn what_is_left_is_drawn_above_its_limit() {
+        let mut left = told();
+        let course = &mut left["contributions"][0]["course"];
+        (course["kind"], course["limit"]) = (serde_json::json!("depletable"), serde_json::json!(75.0));
+        let text = text(&serde_json::from_value(left).expect("as the API tells it"));
+        assert!(text.contains("bottom: its limit; ") && text.contains("▃·█"), "{text}");
     }
 
     #[test]

@@ -230,8 +230,8 @@ fn instant(at_s: f64) -> Timestamp {
 
 /// The same rule by which an engine tells outlooks, for any length of the past.
 fn outlook(metric: &MetricName, series: &RecordedSeries, limit: f64) -> Option<forefend_domain::Outlook> {
-    let (family, unit) = (series.family, series.unit.as_str());
-    let limited = Limited { metric, family, unit, limit, past: &series.samples };
+    let (family, kind, unit) = (series.family, series.kind, series.unit.as_str());
+    let limited = Limited { metric, family, kind, unit, limit, past: &series.samples };
     let found = LimitForecast::of(&limited, Duration::ZERO, 1).ok().flatten()?;
     found.told(series.samples.last()?.0)
 }

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use forefend_config::Config;
-use forefend_domain::{CellId, MetricKind, Timestamp};
+use forefend_domain::{CellId, Timestamp};
 use forefend_predict::forecast::{LimitForecast, Limited};
 use forefend_telemetry::history::{self, CellHistory, History, HistoryError, HistorySource, LoadOptions};
 
@@ -82,7 +82,7 @@ impl Made {
 
     fn of_cell(&mut self, recorded: &CellHistory) -> Vec<LimitForecast> {
         let mut forecasts = Vec::new();
-        for (metric, series) in recorded.series.iter().filter(|(_, s)| s.kind == MetricKind::Exhaustible) {
+        for (metric, series) in recorded.series.iter().filter(|(_, s)| s.kind.fails()) {
             let (Some((first, _)), Some((last, _))) = (series.samples.first(), series.samples.last()) else {
                 continue;
             };
@@ -92,7 +92,8 @@ impl Made {
             }
             self.looked_at += 1;
             let past = &series.samples;
-            let limited = Limited { metric, family: series.family, unit: &series.unit, limit, past };
+            let (family, kind, unit) = (series.family, series.kind, series.unit.as_str());
+            let limited = Limited { metric, family, kind, unit, limit, past };
             match LimitForecast::of(&limited, self.least, SEED) {
                 Ok(found) => forecasts.extend(found),
                 Err(error) => tracing::warn!(%metric, %error, "a metric can't be forecast"),

@@ -51,6 +51,9 @@ meter.create_observable_gauge(
     "app.queue.depth",
     callbacks=[lambda _: [Observation(100 + 10 * (time.monotonic() - began), {"queue": "orders"})]],
 )
+meter.create_observable_gauge(
+    "app.tokens.left", callbacks=[lambda _: [Observation(900 - 10 * (time.monotonic() - began))]]
+)
 requests = meter.create_counter("app.requests")
 took = meter.create_histogram("app.request.duration", unit="ms")
 

@@ -71,10 +71,8 @@ impl Check<'_, '_, '_> {
             let remedy = "add `limit` or `limit_query`, or make it `kind: unbounded`";
             self.wrong(&at.key("kind"), "a metric of this kind needs a limit", remedy);
         }
-        if metric.limit.as_ref().is_some_and(|limit| limit.value <= 0.0) {
-            let remedy = "write the value that must not be reached";
-            self.wrong(&at.key("limit"), "a limit must be above 0", remedy);
-        }
+        let kind = metric.kind.unwrap_or(MetricKind::Exhaustible);
+        self.height(&at.key("limit"), kind, metric.limit.as_ref());
     }
 
     /// What Prometheus alone can't tell; whether it is PromQL it says itself.

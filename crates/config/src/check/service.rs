@@ -4,7 +4,7 @@ use forefend_domain::{MetricKind, Probability, Weight};
 
 use super::Check;
 use crate::{
-    model::{CellConfig, MirrorConfig, ScrapeConfig, ServiceConfig},
+    model::{CellConfig, Limit, MirrorConfig, ScrapeConfig, ServiceConfig},
     reading::{Trail, suggestion},
     setting::{Share, Size},
     weights::{self, WeightPlace},
@@ -142,13 +142,16 @@ impl Check<'_, '_, '_> {
                 let remedy = "add `limit` or `limit_metric`, or make it `kind: unbounded`";
                 self.wrong(&at.key("kind"), "a metric of this kind needs a limit", remedy);
             }
-            if metric.limit.as_ref().is_some_and(|limit| limit.value <= 0.0) {
-                self.wrong(
-                    &at.key("limit"),
-                    "a limit must be above 0",
-                    "write the value that must not be reached",
-                );
-            }
+            self.height(&at.key("limit"), metric.kind, metric.limit.as_ref());
+        }
+    }
+
+    /// What fills up is compared with its limit, so that can't be nothing; what runs out may do so at any height.
+    pub(super) fn height(&mut self, at: &Trail<'_>, kind: MetricKind, limit: Option<&Limit>) {
+        if kind != MetricKind::Depletable && limit.is_some_and(|limit| limit.value <= 0.0) {
+            let remedy =
+                "write the value that must not be reached; what is to stay above one is `kind: depletable`";
+            self.wrong(at, "a limit must be above 0", remedy);
         }
     }
 

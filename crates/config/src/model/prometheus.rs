@@ -43,7 +43,7 @@ section! {
         /// The unit of its values (for a counter, of its rate), for people.
         unit: String = String::new(),
         /// The value it must not reach: a size, a duration (compared in seconds), a percentage (compared as a ratio), a rate, or a
-        /// bare number in the metric's own unit.
+        /// bare number in the metric's own unit. What is `depletable` must not fall to it, and it may be 0.
         limit: Option<Limit>,
         /// The expression of that value, where it changes or cells differ; a series for each cell too.
         limit_query: Option<String>,

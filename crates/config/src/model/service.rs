@@ -179,7 +179,8 @@ section! {
         /// The unit of its values (for a counter, of its rate), for people.
         unit: String = String::new(),
         /// The value it must not reach: a size, a duration (compared in seconds), a percentage (compared as a ratio), a rate, or a
-        /// bare number in the metric's own unit. An `exhaustible` or `saturable` metric has this or `limit_metric`.
+        /// bare number in the metric's own unit. A metric that is not `unbounded` has this or `limit_metric`. What is `depletable` must not
+        /// fall to it, and it may be 0.
         limit: Option<Limit>,
         /// The exposed or pushed metric that tells the limit.
         limit_metric: Option<String>,
@@ -249,8 +250,9 @@ words!(Family, "family", "What a metric tells about a cell; models learn familie
     "restarts" => Family::Restarts,
     "custom" => Family::Custom,
 });
-words!(MetricKind, "metric-kind", "What reaching the limit means: `exhaustible`: the cell fails; `saturable`: it is merely busy; `unbounded`: no limit is known.", {
+words!(MetricKind, "metric-kind", "What reaching the limit means: `exhaustible`: the cell fails; `depletable`: the cell fails, and it is reached by falling, as free space is; `saturable`: it is merely busy; `unbounded`: no limit is known.", {
     "exhaustible" => MetricKind::Exhaustible,
+    "depletable" => MetricKind::Depletable,
     "saturable" => MetricKind::Saturable,
     "unbounded" => MetricKind::Unbounded,
 });

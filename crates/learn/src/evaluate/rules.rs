@@ -1,6 +1,6 @@
 //! Rules that anybody can write into a monitoring system: what a model has to beat.
 
-use forefend_domain::{Family, MetricWindow, Windows};
+use forefend_domain::{Family, MetricKind, MetricWindow, Windows};
 
 /// The metrics that a rule is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,12 @@ impl Among {
 /// The metric whose newest value is the largest share of its limit, with that share; a static threshold is set on it.
 #[must_use]
 pub fn fullest(windows: &Windows, among: Among) -> Option<(f64, &MetricWindow)> {
-    let filled = limited(windows, among)
-        .filter_map(|(metric, limit)| metric.latest().map(|(_, value)| (value / limit, metric)));
+    let filled = limited(windows, among).filter_map(|(metric, limit)| {
+        let (_, value) = metric.latest()?;
+        // What is left, as it is written into such rules.
+        let depletes = metric.kind == MetricKind::Depletable;
+        Some((if depletes { limit / value.max(f64::MIN_POSITIVE) } else { value / limit }, metric))
+    });
     filled.max_by(|a, b| a.0.total_cmp(&b.0))
 }
 
@@ -41,20 +45,20 @@ pub fn soonest(windows: &Windows, among: Among, past: usize) -> Option<(f64, &Me
 }
 
 fn limited(windows: &Windows, among: Among) -> impl Iterator<Item = (&MetricWindow, f64)> {
-    windows
-        .metrics
-        .values()
-        .filter(move |metric| among.has(metric))
-        .filter_map(|metric| Some((metric, metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0)?)))
+    windows.metrics.values().filter(move |metric| among.has(metric)).filter_map(|metric| {
+        let depletes = metric.kind == MetricKind::Depletable;
+        let limit = metric.limit.filter(|limit| limit.is_finite() && (*limit > 0.0 || depletes))?;
+        Some((metric, limit))
+    })
 }
 
 /// Steps until the line of least squares through the newest `past` steps is at the limit: 0 where it is already, infinite where it does not
-/// rise. `None` with fewer than three values.
+/// go there. `None` with fewer than three values.
 fn steps_to_limit(metric: &MetricWindow, limit: f64, past: usize) -> Option<f64> {
     let begin = metric.samples.len().saturating_sub(past);
     let points: Vec<(f64, f64)> = (0i32..)
         .zip(&metric.samples[begin..])
-        .filter_map(|(i, sample)| Some((f64::from(i), sample.value?)))
+        .filter_map(|(i, sample)| Some((f64::from(i), metric.kind.sign() * sample.value?)))
         .collect();
     let n = points.len() as f64;
     if points.len() < 3 {
@@ -64,7 +68,7 @@ fn steps_to_limit(metric: &MetricWindow, limit: f64, past: usize) -> Option<f64>
     let sxx: f64 = points.iter().map(|p| (p.0 - mx).powi(2)).sum();
     let slope = points.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>() / sxx;
     let now = my + slope * (points.last()?.0 - mx);
-    let left = (limit - now).max(0.0);
+    let left = (metric.kind.sign() * limit - now).max(0.0);
     Some(if left == 0.0 {
         0.0
     } else if slope > 0.0 {
@@ -78,7 +82,7 @@ fn steps_to_limit(metric: &MetricWindow, limit: f64, past: usize) -> Option<f64>
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, MetricKind, MetricName, Sample, Timestamp};
+    use forefend_domain::{CellId, MetricName, Sample, Timestamp};
 
     use super::*;
 
@@ -123,5 +127,20 @@ mod tests {
         assert_eq!(steps(&falling), Some(f64::INFINITY));
         assert_eq!(steps(&[50.0; 5]), Some(0.0));
         assert_eq!(steps(&[1.0, 2.0]), None);
+    }
+
+    #[test]
+    fn what_runs_out_is_nearest_its_limit_where_least_is_left() {
+        let left = |values: &[f64], limit| {
+            let mut windows = windows(values, Some(limit), Family::Saturation);
+            windows.metrics.values_mut().for_each(|metric| metric.kind = MetricKind::Depletable);
+            windows
+        };
+        let falling = left(&[9.0, 8.0, 7.0, 6.0], 2.0);
+        assert_eq!(soonest(&falling, Among::All, 4).map(|(steps, _)| steps), Some(4.0));
+        assert_eq!(fullest(&falling, Among::All).map(|(share, _)| share), Some(2.0 / 6.0));
+        let growing = left(&[6.0, 7.0, 8.0, 9.0], 0.0);
+        assert_eq!(soonest(&growing, Among::All, 4).map(|(steps, _)| steps), Some(f64::INFINITY));
+        assert_eq!(soonest(&left(&[3.0, 2.0, 1.0, 0.0], 0.0), Among::All, 4).map(|(s, _)| s), Some(0.0));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forefend_domain::{
-    Basis, Driver, Family, HealthScore, Interval, MetricName, Outlook, Prediction, Probability,
+    Basis, Driver, Family, HealthScore, Interval, MetricKind, MetricName, Outlook, Prediction, Probability,
     TimeToFailure, Timestamp, Windows,
 };
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct Limited<'a> {
     pub metric: &'a MetricName,
     /// What it tells.
     pub family: Family,
+    /// What reaching the limit means; only of what fails a forecast is worth anything ([`MetricKind::fails`]).
+    pub kind: MetricKind,
     /// Of its values.
     pub unit: &'a str,
     /// What it must not reach.
@@ -31,6 +33,9 @@ pub struct Limited<'a> {
 pub struct LimitForecast {
     metric: MetricName,
     family: Family,
+    /// Forecasts were of what rises alone, and did not say so.
+    #[serde(default = "rises")]
+    kind: MetricKind,
     unit: String,
     limit: f64,
     /// When the newest value was.
@@ -39,7 +44,7 @@ pub struct LimitForecast {
     seen_s: f64,
     /// Seconds after `at`, and how likely the limit was reached by then; ascending in both.
     reached: Vec<(f64, f64)>,
-    /// Seconds after `at`, and below what the value is another than was forecast.
+    /// Seconds after `at`, and below what the value is another than was forecast, upwards being towards the limit.
     floor: Vec<(f64, f64)>,
 }
 
@@ -57,10 +62,14 @@ const MOST_AGE: Duration = Duration::from_secs(86_400);
 const FLOOR: usize = 24;
 /// A limit that should have been reached by now with this probability was not: the forecast was wrong.
 const OVERDUE: f64 = 0.95;
-/// Values that lie so much of the limit below what was forecast 99 times in 100 tell that somebody made room: less is within what a level may be off.
+/// Values that lie so much of the limit (of what depletes: of what is left, if that is more) below what was forecast 99 times in 100 tell that somebody made room: less is within what a level may be off.
 const ROOM: f64 = 0.05;
 /// A driver below this share is not worth a line.
 const LEAST_CONTRIBUTION: f64 = 0.01;
+
+fn rises() -> MetricKind {
+    MetricKind::Exhaustible
+}
 
 /// At most so many points: medians of neighbours in even parts of the time.
 #[must_use]
@@ -93,7 +102,10 @@ impl LimitForecast {
     /// # Errors
     /// [`FitError`] where instants do not ascend, or values are few.
     pub fn of(limited: &Limited<'_>, least: Duration, seed: u64) -> Result<Option<Self>, FitError> {
-        let points = thinned(limited.past);
+        // Upwards is towards the limit.
+        let sign = limited.kind.sign();
+        let mut points = thinned(limited.past);
+        points.iter_mut().for_each(|(_, value)| *value *= sign);
         let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(None) };
         let seen_s = last.0 - first.0;
         if seen_s < least.as_secs_f64() || !limited.limit.is_finite() {
@@ -101,21 +113,24 @@ impl LimitForecast {
         }
         let within_s = seen_s.min(FARTHEST_S);
         let forecast = Forecast::fit(&points, &Settings::default())?;
-        let reached = forecast.crossing(limited.limit, true, within_s, PATHS, seed).crossed;
+        let reached = forecast.crossing(sign * limited.limit, true, within_s, PATHS, seed).crossed;
         if reached.last().is_none_or(|(_, share)| *share < LEAST_LIKELY) {
             return Ok(None);
         }
+        let depletes = limited.kind == MetricKind::Depletable;
+        let size = if depletes { limited.limit.abs().max(last.1.abs()) } else { limited.limit.abs() };
         let floor = (0..=FLOOR).map(|n| MOST_AGE.as_secs_f64() * n as f64 / FLOOR as f64);
         Ok(Some(Self {
             metric: limited.metric.clone(),
             family: limited.family,
+            kind: limited.kind,
             unit: limited.unit.to_owned(),
             limit: limited.limit,
             at: Timestamp::from_unix_ms((last.0 * 1_000.0) as u64),
             seen_s,
             reached,
             floor: floor
-                .map(|ahead| (ahead, forecast.quantile(last.0 + ahead, 0.01) - ROOM * limited.limit.abs()))
+                .map(|ahead| (ahead, forecast.quantile(last.0 + ahead, 0.01) - ROOM * size))
                 .collect(),
         }))
     }
@@ -168,7 +183,8 @@ impl LimitForecast {
         let gone_s = windows.at.since(self.at).as_secs_f64();
         let floor = self.floor.iter().take_while(|(ahead, _)| *ahead <= gone_s).last();
         let least = floor.or(self.floor.first()).map_or(f64::NEG_INFINITY, |(_, least)| *least);
-        same && metric.latest().is_none_or(|(_, newest)| newest >= least)
+        let same = same && metric.kind == self.kind;
+        same && metric.latest().is_none_or(|(_, newest)| self.kind.sign() * newest >= least)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use forefend_domain::{Family, MetricName, MetricWindow, Prediction, Windows};
+use forefend_domain::{Family, MetricKind, MetricName, MetricWindow, Prediction, Windows};
 
 use super::told::{Past, Told};
 use crate::DayZero;
@@ -11,7 +11,7 @@ use crate::DayZero;
 /// What is measured of one metric; the extremes over the metrics of a family become features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
-    /// The newest level as a share of the limit.
+    /// The newest level as a share of the limit; not known of what depletes, since nobody says how much there was.
     Fill,
     /// How much of what is left to the limit the slope of the newest steps covers within the horizon.
     Pace(Past),
@@ -222,13 +222,17 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
     let Some(told) = Told::of(metric, values) else { return [f64::NAN; MEASURES.len()] };
     let level = told.level;
     let line = |past: Past| told.lines[past as usize];
-    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
-    let unit = limit.map_or(told.spread, f64::abs);
+    let depletes = metric.kind == MetricKind::Depletable;
+    let limit = metric.limit.filter(|limit| limit.is_finite() && (depletes || *limit != 0.0));
+    let limit = limit.map(|limit| metric.kind.sign() * limit);
+    // How much there was at first is not known of what depletes: its limit is no measure of it.
+    let unit = limit.filter(|_| !depletes).map_or(told.spread, f64::abs);
     let share = |amount: f64| if unit > 0.0 { (amount / unit).clamp(-FAR, FAR) } else { 0.0 };
     let of = |measure: Measure| match measure {
+        Measure::Fill if depletes => f64::NAN,
         Measure::Fill => limit.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
         Measure::Pace(past) => limit.map_or(f64::NAN, |limit| {
-            let left = (limit - level).max(limit.abs() * 1e-3);
+            let left = (limit - level).max(unit * 1e-3).max(f64::MIN_POSITIVE);
             (line(past).slope * horizon_steps / left).clamp(-FAR, FAR)
         }),
         Measure::Climb(past) => line(past).t(),
@@ -309,6 +313,25 @@ mod tests {
         assert!(of(&row, "saturation.climb.max") > 20.0);
         assert!(of(&row, "latency.fill.max").is_nan());
         assert_eq!(row.len(), feature_names().len());
+    }
+
+    #[test]
+    fn what_runs_out_goes_to_its_limit_as_fast_as_what_fills_up() {
+        let fills = windows(&[("used", Family::Saturation, Some(100.0), climbing(80.0))]);
+        let left = climbing(80.0).into_iter().map(|used| used.map(|used| 100.0 - used)).collect();
+        let mut runs_out = windows(&[("left", Family::Saturation, Some(0.0), left)]);
+        runs_out.metrics.values_mut().for_each(|metric| metric.kind = MetricKind::Depletable);
+        let (fills, runs_out) = (row(&fills), row(&runs_out));
+        for measure in ["pace8", "pace16", "pace32", "pace", "climb16", "unlikeness.max"] {
+            let name = format!("saturation.{}.max", measure.trim_end_matches(".max"));
+            let (a, b) = (of(&fills, &name), of(&runs_out, &name));
+            // What is usual of it is at another level.
+            let alike =
+                if measure.starts_with("unlikeness") { a > 1.0 && b > 1.0 } else { (a - b).abs() < 0.02 * a };
+            assert!(alike, "{name}: {a} and {b}");
+        }
+        assert_eq!(of(&runs_out, "nearest.pace16"), of(&runs_out, "saturation.pace16.max"));
+        assert!(of(&runs_out, "saturation.fill.max").is_nan(), "nobody says how much there was");
     }
 
     #[test]

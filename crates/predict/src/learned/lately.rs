@@ -1,7 +1,7 @@
 //! The window of a cell as a short sequence: what stood out of each family, look by look. For models that remember an order, which features of the newest
 //! instant can't tell.
 
-use forefend_domain::{MetricName, MetricWindow, Windows};
+use forefend_domain::{MetricKind, MetricName, MetricWindow, Windows};
 
 use super::features::FAMILIES;
 
@@ -110,9 +110,13 @@ fn take_in(
 ) -> Option<f32> {
     values.clear();
     let newest_first = metric.samples.iter().rev().take(steps.saturating_mul(LOOKS));
-    values.extend(newest_first.map(|sample| sample.value.filter(|v| v.is_finite()).unwrap_or(f64::NAN)));
+    let sign = metric.kind.sign();
+    let known = newest_first.map(|sample| sample.value.filter(|v| v.is_finite()));
+    values.extend(known.map(|value| value.map_or(f64::NAN, |value| sign * value)));
     let (mean, scale) = usual(values.iter().copied().filter(|value| !value.is_nan()))?;
-    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0);
+    // Of what depletes nobody says how much there was.
+    let fills = metric.kind != MetricKind::Depletable;
+    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0 && fills);
     let at = family * MEASURES.len();
     let mut most = 0.0f32;
     for (look, values) in looks.iter_mut().zip(values.chunks(steps)) {
@@ -163,7 +167,7 @@ fn usual(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, Family, MetricKind, Sample, Timestamp};
+    use forefend_domain::{CellId, Family, Sample, Timestamp};
     use proptest::prelude::*;
 
     use super::*;

@@ -41,7 +41,7 @@ impl Past {
     }
 }
 
-/// What one walk back from the newest value tells of a metric.
+/// What one walk back from the newest value tells of a metric; upwards is towards its limit.
 pub(super) struct Told {
     /// The mean of the newest three values.
     pub(super) level: f64,
@@ -139,6 +139,7 @@ impl Told {
                 }
             }
             let Some(value) = sample.value.filter(|v| v.is_finite()) else { continue };
+            let value = metric.kind.sign() * value;
             let known = values.len();
             if known == 0 {
                 newest = value;
@@ -283,8 +284,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn in_passes_or_value_by_value_the_same_is_said(values in values()) {
-            let window = window(&values);
+        fn in_passes_or_value_by_value_the_same_is_said(values in values(), falls in any::<bool>()) {
+            let mut window = window(&values);
+            window.kind = if falls { MetricKind::Depletable } else { MetricKind::Unbounded };
             let mut place = Vec::new();
             prop_assert!(values.len() < 2 || column::of(&window, usize::MAX, &mut place).is_some());
             let short = Told::of(&window, &mut place);

@@ -62,6 +62,9 @@ const MODEL_ERROR: f64 = 0.1;
 /// far below any threshold that matters, and most metrics then cost one evaluation instead of a hundred.
 const LEAST_WEIGHT: f64 = 0.005;
 
+/// Measuring noise is never less: its square is still a number that can be divided by.
+const LEAST_FLOOR: f64 = 1e-150;
+
 /// Below this probability within its reach a metric need not be looked at any more closely: it is a billion times less than what makes
 /// a driver.
 pub(crate) const NEGLIGIBLE: f64 = 1e-12;
@@ -89,7 +92,7 @@ impl<'a> Course<'a> {
         if n < SUFFIXES[0] {
             return None;
         }
-        let floor = (scale.abs() * 1e-4).max(f64::MIN_POSITIVE);
+        let floor = (scale.abs() * 1e-4).max(LEAST_FLOOR);
         let samples = &samples[n.saturating_sub(LONGEST)..];
         let mut suffixes = [None; SUFFIXES.len()];
         let longest = sums::walk(samples, |length, sums| {
@@ -100,11 +103,11 @@ impl<'a> Course<'a> {
         Some(Self { samples, floor, suffixes, longest })
     }
 
-    /// The same of a metric that has no gaps, without its samples: enough to tell whether it is negligible. `None` where it has gaps, or fewer
+    /// The same of a metric that has no gaps, upwards towards its limit, without its samples: enough to tell whether it is negligible. `None` where it has gaps, or fewer
     /// than 8 samples.
     pub(crate) fn of_even(metric: &MetricWindow, scale: f64, values: &mut Vec<f64>) -> Option<Self> {
         let step_s = column::of(metric, LONGEST, values).filter(|_| values.len() >= SUFFIXES[0])?;
-        let floor = (scale.abs() * 1e-4).max(f64::MIN_POSITIVE);
+        let floor = (scale.abs() * 1e-4).max(LEAST_FLOOR);
         let mut suffixes = [None; SUFFIXES.len()];
         let longest = sums::walk_even(values, step_s, &SUFFIXES, &mut suffixes);
         Some(Self { samples: &[], floor, suffixes, longest })

@@ -14,7 +14,8 @@ const FAMILIES: [Family; 7] = [
     Family::Restarts,
     Family::Custom,
 ];
-const KINDS: [MetricKind; 3] = [MetricKind::Exhaustible, MetricKind::Saturable, MetricKind::Unbounded];
+const KINDS: [MetricKind; 4] =
+    [MetricKind::Exhaustible, MetricKind::Depletable, MetricKind::Saturable, MetricKind::Unbounded];
 
 pub(super) fn family_word(family: Family) -> &'static str {
     match family {
@@ -31,6 +32,7 @@ pub(super) fn family_word(family: Family) -> &'static str {
 pub(super) fn kind_word(kind: MetricKind) -> &'static str {
     match kind {
         MetricKind::Exhaustible => "exhaustible",
+        MetricKind::Depletable => "depletable",
         MetricKind::Saturable => "saturable",
         MetricKind::Unbounded => "unbounded",
     }

@@ -36,7 +36,8 @@ fn filling(from: f64, a_day: f64) -> impl Fn(f64) -> f64 {
 
 fn forecast(past: &[(Timestamp, f64)]) -> Option<LimitForecast> {
     let metric = MetricName::new("disk_used_bytes");
-    let limited = Limited { metric: &metric, family: Family::Saturation, unit: "bytes", limit: LIMIT, past };
+    let (family, kind, limit) = (Family::Saturation, MetricKind::Exhaustible, LIMIT);
+    let limited = Limited { metric: &metric, family, kind, unit: "bytes", limit, past };
     LimitForecast::of(&limited, Duration::from_secs_f64(3.0 * DAY), 7).unwrap()
 }
 
@@ -90,7 +91,8 @@ fn what_stays_and_what_was_seen_too_shortly_gives_no_outlook() {
     assert_eq!(forecast(&[(at(BEGIN_S), f64::NAN)]), None);
     let metric = MetricName::new("m");
     let backwards = [(at(9.0), 1.0), (at(5.0), 2.0)];
-    let limited = Limited { metric: &metric, family: Family::Custom, unit: "", limit: 3.0, past: &backwards };
+    let (family, kind) = (Family::Custom, MetricKind::Exhaustible);
+    let limited = Limited { metric: &metric, family, kind, unit: "", limit: 3.0, past: &backwards };
     assert!(LimitForecast::of(&limited, Duration::ZERO, 1).is_err());
 }
 
@@ -176,4 +178,43 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn free_space_is_gone_on_the_day_that_it_is_and_room_that_was_made_ends_the_forecast() {
+    let metric = MetricName::new("disk_free_bytes");
+    let used = past(10, filling(55.0, 3.0));
+    let free: Vec<(Timestamp, f64)> = used.iter().map(|(at, used)| (*at, LIMIT - used)).collect();
+    let (newest, left) = *free.last().unwrap();
+    let limited = |limit, past| Limited {
+        metric: &metric,
+        family: Family::Saturation,
+        kind: MetricKind::Depletable,
+        unit: "bytes",
+        limit,
+        past,
+    };
+    let least = Duration::from_secs_f64(3.0 * DAY);
+    let found = LimitForecast::of(&limited(0.0, &free), least, 7).unwrap().unwrap();
+    let filling = forecast(&used).unwrap();
+    let (free_at, full_at) = (found.told(newest).unwrap(), filling.told(newest).unwrap());
+    // One is the other in a mirror; what is drawn for it is not the same.
+    let (free_at, full_at) = (days(free_at.reaches.p50).unwrap(), days(full_at.reaches.p50).unwrap());
+    assert!((free_at - full_at).abs() < 0.5, "{free_at} and {full_at} days");
+    assert!((free_at - 5.0).abs() < 1.0, "{free_at} days");
+    // Ten GiB earlier with ten to spare.
+    let sooner = LimitForecast::of(&limited(10.0 * GIB, &free), least, 7).unwrap().unwrap();
+    let sooner = days(sooner.told(newest).unwrap().reaches.p50).unwrap();
+    assert!((sooner - (free_at - 10.0 / 3.0)).abs() < 1.0, "{sooner} days");
+
+    let shown = |left: f64, kind| {
+        let mut windows = windows(newest, left / GIB, 0.0);
+        let mut shown = windows.metrics.pop_first().unwrap().1;
+        (shown.name, shown.kind) = (metric.clone(), kind);
+        windows.metrics.insert(metric.clone(), shown);
+        windows
+    };
+    assert!(found.holds(&shown(left, MetricKind::Depletable)));
+    assert!(!found.holds(&shown(left + 20.0 * GIB, MetricKind::Depletable)), "somebody made room");
+    assert!(!found.holds(&shown(left, MetricKind::Exhaustible)), "it was declared to be something else");
 }
