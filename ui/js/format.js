@@ -100,6 +100,7 @@ const SENTENCES = {
   failure: (e) => e.lead_time_s > 0
     ? `${e.cell} failed, ${dur(e.lead_time_s)} after the last of its traffic had gone.`
     : `${e.cell} failed before its traffic was away.`,
+  rejected: (e) => `${e.cell} answered ${e.evidence.bad} of ${e.evidence.requests} requests of ${e.from} badly.`,
   judged: (e) => `The shift of ${e.cell} (entry ${e.shift}) was judged ${VERDICTS[e.verdict] ?? e.verdict}.`,
   operator: (e) => `${capital(e.who)} asked: ${e.what}.`,
   "invariant-broken": (e) => `Invariant ${e.invariant} did not hold, the plan was dropped: ${e.detail}.`,
@@ -111,7 +112,7 @@ export const sentence = (e) => (SENTENCES[e.kind] ?? (() => e.kind))(e);
 /** Groups of entries for the filter; `[name, label, kinds, sign]`. */
 export const GROUPS = [
   ["shifts", "Shifts", ["shift-began", "shift-done", "returned"], "⇄"],
-  ["failures", "Failures", ["failure", "refused", "invariant-broken"], "✕"],
+  ["failures", "Failures", ["failure", "rejected", "refused", "invariant-broken"], "✕"],
   ["verdicts", "Verdicts", ["judged"], "⚖"],
   ["decisions", "Decisions", ["decision"], "→"],
   ["operators", "Operators", ["operator"], "☝"],

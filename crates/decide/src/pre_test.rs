@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use forefend_domain::{CellId, CellView, Evidence, Mode, Policy, ServiceId, ShiftReason, Timestamp, Weight};
+use forefend_domain::{
+    CellId, CellView, EntryKind, Evidence, Mode, Policy, ServiceId, ShiftReason, Timestamp, Weight,
+};
 
 use crate::{
     Memory, PreTestMemory, ShiftMemory, bad_share_lower_bound,
@@ -326,6 +328,9 @@ fn finish(scene: &Scene<'_>, from: &CellId, test: &PreTestMemory, end: End, deci
         }
         End::Failed(why) => {
             (mirror.untested_until, mirror.distrusted_until) = (until, until);
+            let (cell, evidence) = (test.mirror.clone(), test.evidence);
+            let rejected = EntryKind::Rejected { cell, from: from.clone(), evidence };
+            decision.events.push((test.service.clone(), rejected));
             ("pre-test-failed", why)
         }
     };

@@ -185,6 +185,9 @@ fn reject_bad_mirrors(
         let surely_bad = bad_share_lower_bound(*evidence);
         if surely_bad > tolerable && shift.rejected.insert(mirror.clone()) {
             rejected_now = true;
+            let (cell, evidence) = (mirror.clone(), *evidence);
+            let rejected = EntryKind::Rejected { cell, from: from.cell.id.clone(), evidence };
+            decision.events.push((shift.service.clone(), rejected));
             decision.explain(
                 &from.cell.id,
                 "mirror-rejected",

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{CellId, Effect, Explanation, Prediction, ServiceId, ShiftReason, Timestamp};
+use crate::{CellId, Effect, Evidence, Explanation, Prediction, ServiceId, ShiftReason, Timestamp};
 
 /// The place of an entry in the ledger: 1, 2, 3, … without gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,6 +73,15 @@ pub enum EntryKind {
         since: Timestamp,
         /// Seconds from the whole of its traffic being away to the start of the breach; negative or `None`: it was not.
         lead_time_s: Option<f64>,
+    },
+    /// A cell was tried with traffic of another, by a pre-test or in the steps of a shift, and answered it surely worse than is tolerated.
+    Rejected {
+        /// Which was tried.
+        cell: CellId,
+        /// Whose traffic it was.
+        from: CellId,
+        /// What it answered.
+        evidence: Evidence,
     },
     /// A shift was judged.
     Judged {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use forefend_domain::{
     Anomaly, Basis, BlueprintHash, BlueprintName, Cell, CellId, CellRole, Driver, Effect, EntryKind,
-    Explanation, Family, HealthScore, LedgerEntry, LedgerSeq, MetricName, Prediction, Probability, RegionId,
-    ServiceId, ServiceWeights, ShiftReason, TimeToFailure, Timestamp, Verdict, Weight, ZoneId,
+    Evidence, Explanation, Family, HealthScore, LedgerEntry, LedgerSeq, MetricName, Prediction, Probability,
+    RegionId, ServiceId, ServiceWeights, ShiftReason, TimeToFailure, Timestamp, Verdict, Weight, ZoneId,
 };
 
 use crate::{EngineStore, StoreError, StoreOptions};
@@ -116,6 +116,14 @@ pub fn one_entry_of_every_kind() -> Vec<(Option<ServiceId>, EntryKind)> {
         (
             service.clone(),
             EntryKind::Failure { cell: cell.clone(), since: Timestamp::from_unix_ms(1), lead_time_s: None },
+        ),
+        (
+            service.clone(),
+            EntryKind::Rejected {
+                cell: cell.clone(),
+                from: cell.clone(),
+                evidence: Evidence { requests: u64::MAX, bad: 0 },
+            },
         ),
         (service, EntryKind::Judged { shift: LedgerSeq(u64::MAX), cell, verdict: Verdict::Unknown }),
         (None, EntryKind::Operator { who: "anna".to_owned(), what: "freeze".to_owned() }),

@@ -170,6 +170,11 @@ fn line(entry: &Value) -> String {
             Some(lead) => format!("{} failed, {lead:.1} s after its traffic was gone", text("cell")),
             None => format!("{} failed", text("cell")),
         },
+        "rejected" => {
+            let of = |key: &str| entry["evidence"][key].as_u64().unwrap_or_default();
+            let (requests, bad) = (of("requests"), of("bad"));
+            format!("{} answered {bad} of {requests} requests of {} badly", text("cell"), text("from"))
+        }
         "shift-done" => {
             format!(
                 "{} in {:.1} s",

@@ -16,6 +16,7 @@ fn a_mirror_that_is_surely_bad_gives_everything_back_and_the_cell_is_left_alone(
     assert_eq!(story.share("spare"), 0.0, "at once");
     let rolled_back = story.tick;
     assert_eq!(story.times_said("north", "mirror-rejected"), 1);
+    assert!(story.rejected("spare", "north") == 1 && story.rejected("south", "north") == 0);
     story.seconds(9);
     assert_eq!(story.times_said("north", "shift-begins"), 1, "it rests, though the trigger holds");
     story.answers_badly("spare", 0.0);

@@ -107,6 +107,7 @@ fn a_mirror_that_answers_badly_is_found_out_and_no_shift_chooses_it() {
     story.until("it is found out", |s| s.times_said("north", "pre-test-failed") > 0);
     let why = story.last.plan.explanations.iter().find(|e| e.what == "pre-test-failed").unwrap();
     assert!(why.why.contains("spare answered") && why.why.contains("surely above 2.0%"), "{}", why.why);
+    assert_eq!(story.rejected("spare", "north"), 1);
     story.tick();
     assert_eq!(story.share("spare"), 0.0);
     assert_eq!(story.memory.pre_tests["north"].mirror, id("south"), "the next best is tried");

@@ -5,7 +5,7 @@ use forefend_predict::{
     Curve, HELD_STEPS,
     learned::{HELD_FAMILIES, Lately, features_and_first_day, shares_held, steps_in_a_look},
 };
-use forefend_telemetry::history::{CellHistory, History, Incident, IncidentSource};
+use forefend_telemetry::history::{CellHistory, History, Incident};
 use serde::{Deserialize, Serialize};
 
 use super::{Away, Outcomes, parallel::in_parallel};
@@ -28,7 +28,8 @@ pub struct Grid {
 /// Steps that a cell must have been watched before it is first looked at.
 const LEAST_PAST: u32 = 12;
 
-/// How much a failure that was caused on purpose weighs beside a real one: real causes come in mixtures that no list of faults has.
+/// How much a failure that was caused on purpose weighs beside a real one: real causes come in mixtures that no list of faults has. So does one that
+/// only a canary found: it may have been the load that was put on the cell.
 const CAUSED_WEIGHT: f32 = 0.5;
 
 /// A cell at an instant, and what became of it.
@@ -84,8 +85,7 @@ pub fn landmarks(history: &History, outcomes: &Outcomes, grid: &Grid) -> Vec<Lan
             let (followed, next) = past.from(at, last);
             let near = next.filter(|_| followed.time_s <= 2.0 * grid.horizon.as_secs_f64());
             let within = next.filter(|_| followed.time_s <= grid.horizon.as_secs_f64());
-            let caused =
-                within.is_some_and(|i| matches!(i.source, IncidentSource::Fault | IncidentSource::Drill));
+            let caused = within.is_some_and(|i| i.source.may_be_of_our_making());
             all.push((
                 near.is_some(),
                 Landmark {
@@ -275,7 +275,7 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use forefend_domain::{Family, MetricKind, MetricName};
-    use forefend_telemetry::history::RecordedSeries;
+    use forefend_telemetry::history::{IncidentSource, RecordedSeries};
     use proptest::prelude::*;
 
     use super::*;
@@ -340,6 +340,22 @@ mod tests {
             landmarks(&history(300), &Outcomes::of_incidents(vec![incident(100, None)]), &grid(usize::MAX));
         assert!(marks.iter().all(|m| m.at < at(100) || m.at > at(130)));
         assert!(marks.iter().any(|m| m.at == at(135)));
+    }
+
+    #[test]
+    fn what_somebody_did_to_a_cell_counts_half() {
+        for (source, weight) in [
+            (IncidentSource::Objective, 1.0),
+            (IncidentSource::Operator, 1.0),
+            (IncidentSource::Canary, 0.5),
+            (IncidentSource::Fault, 0.5),
+            (IncidentSource::Drill, 0.5),
+        ] {
+            let outcomes = Outcomes::of_incidents(vec![Incident { source, ..incident(100, Some(120)) }]);
+            let marks = landmarks(&history(400), &outcomes, &grid(usize::MAX));
+            let of = |s: u64| marks.iter().find(|m| m.at == at(s)).map(|m| m.weight);
+            assert_eq!((of(90), of(200)), (Some(weight), Some(1.0)), "{source:?}");
+        }
     }
 
     proptest! {

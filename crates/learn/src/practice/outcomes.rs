@@ -27,6 +27,9 @@ pub struct Outcomes {
 /// Failures of one cell that begin within so long of each other are told twice: by the cell's objective and by who caused or noticed it.
 const ONE_AND_THE_SAME: Duration = Duration::from_secs(60);
 
+/// The kind of failure of a cell that answered traffic badly that was tried on it.
+const BAD_MIRROR: &str = "bad mirror";
+
 impl Outcomes {
     /// From incidents alone: traffic never moved.
     #[must_use]
@@ -38,23 +41,31 @@ impl Outcomes {
     ///
     /// A shift whose end was seen hides the cell's fate from its beginning until the traffic was back. A shift that never took all of
     /// the traffic away left a slice that went on showing how the cell does, and hides nothing. A failure counts whether or not traffic
-    /// was there: probes go on, and a cell that dies empty has died.
+    /// was there: probes go on, and a cell that dies empty has died. So does that a cell was tried with traffic of another and answered it
+    /// surely worse than is tolerated: with so little traffic it breaks its own objective late or never.
     #[must_use]
     pub fn of_ledger<'a>(entries: impl IntoIterator<Item = &'a LedgerEntry>) -> Self {
         let mut entries: Vec<&LedgerEntry> = entries.into_iter().collect();
         entries.sort_by_key(|entry| entry.seq);
         let mut outcomes = Self::default();
+        let mut rejected = Vec::new();
+        let incident = |cell: &CellId, began, kind: &str, source| Incident {
+            cell: cell.clone(),
+            began,
+            ended: None,
+            kind: kind.to_owned(),
+            event: String::new(),
+            source,
+        };
         let mut under_way: BTreeMap<&CellId, (Timestamp, bool)> = BTreeMap::new();
         for entry in entries {
             match &entry.kind {
-                EntryKind::Failure { cell, since, .. } => outcomes.incidents.push(Incident {
-                    cell: cell.clone(),
-                    began: *since,
-                    ended: None,
-                    kind: String::new(),
-                    event: String::new(),
-                    source: IncidentSource::Objective,
-                }),
+                EntryKind::Failure { cell, since, .. } => {
+                    outcomes.incidents.push(incident(cell, *since, "", IncidentSource::Objective));
+                }
+                EntryKind::Rejected { cell, .. } => {
+                    rejected.push(incident(cell, entry.at, BAD_MIRROR, IncidentSource::Canary));
+                }
                 EntryKind::ShiftBegan { cell, .. } => {
                     under_way.entry(cell).or_insert((entry.at, false));
                 }
@@ -75,7 +86,7 @@ impl Outcomes {
                 outcomes.away.push(Away { cell: cell.clone(), from, until: None });
             }
         }
-        outcomes.in_order()
+        outcomes.in_order().and(Self::of_incidents(rejected))
     }
 
     /// Both. A failure that both tell of counts once, with what the more particular source says of its kind: whoever caused it or saw
@@ -115,17 +126,18 @@ impl Outcomes {
 /// How much a source knows of why a cell failed.
 fn rank(source: IncidentSource) -> u8 {
     match source {
-        IncidentSource::Objective => 0,
-        IncidentSource::Imported => 1,
-        IncidentSource::Operator => 2,
-        IncidentSource::Fault => 3,
-        IncidentSource::Drill => 4,
+        IncidentSource::Canary => 0,
+        IncidentSource::Objective => 1,
+        IncidentSource::Imported => 2,
+        IncidentSource::Operator => 3,
+        IncidentSource::Fault => 4,
+        IncidentSource::Drill => 5,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use forefend_domain::{LedgerSeq, ShiftReason};
+    use forefend_domain::{Evidence, LedgerSeq, ShiftReason};
 
     use super::*;
 
@@ -180,6 +192,29 @@ mod tests {
             |name, from, until: Option<u64>| Away { cell: cell(name), from: at(from), until: until.map(at) };
         assert_eq!(outcomes.away, [away("a", 10, Some(40)), away("c", 70, None)]);
         assert_eq!(outcomes.incidents, [incident("c", 69, "", IncidentSource::Objective)]);
+    }
+
+    #[test]
+    fn a_cell_that_answered_a_canary_badly_has_failed_and_once_if_it_broke_its_objective_too() {
+        let rejected = |name| EntryKind::Rejected {
+            cell: cell(name),
+            from: cell("a"),
+            evidence: Evidence { requests: 50, bad: 30 },
+        };
+        let entries = [
+            entry(1, 100, rejected("b")),
+            entry(2, 100, rejected("c")),
+            entry(3, 130, failure("c", 90)),
+            entry(4, 500, rejected("c")),
+        ];
+        assert_eq!(
+            Outcomes::of_ledger(&entries).incidents,
+            [
+                incident("b", 100, BAD_MIRROR, IncidentSource::Canary),
+                incident("c", 90, "", IncidentSource::Objective),
+                incident("c", 500, BAD_MIRROR, IncidentSource::Canary),
+            ]
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum IncidentSource {
     /// It broke its own objective for as long as its policy says.
     Objective,
+    /// It was tried with traffic of another cell and answered it surely worse than is tolerated.
+    Canary,
     /// A fault of an experiment was at work.
     Fault,
     /// A drill was.
@@ -16,6 +18,14 @@ pub enum IncidentSource {
     /// It stood in a file of past incidents.
     #[default]
     Imported,
+}
+
+impl IncidentSource {
+    /// Whether the cell might have stayed well if nobody had done anything to it: a fault, a drill, or traffic of another.
+    #[must_use]
+    pub fn may_be_of_our_making(self) -> bool {
+        matches!(self, Self::Fault | Self::Drill | Self::Canary)
+    }
 }
 
 /// One failure of one cell.

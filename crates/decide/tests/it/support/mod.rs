@@ -287,6 +287,18 @@ impl Story {
         self.said.iter().filter(|(_, cell, word)| cell == name && word == what).count()
     }
 
+    /// How often the ledger was told that a cell had answered traffic of another badly.
+    pub(crate) fn rejected(&self, name: &str, traffic_of: &str) -> usize {
+        let is = |event: &&EntryKind| match event {
+            EntryKind::Rejected { cell, from, evidence } => {
+                assert!(evidence.bad > 0, "{event:?}");
+                cell.as_str() == name && from.as_str() == traffic_of
+            }
+            _ => false,
+        };
+        self.events.iter().filter(is).count()
+    }
+
     pub(crate) fn shift(&self, name: &str) -> &ShiftMemory {
         self.memory.shifts.get(name).unwrap_or_else(|| panic!("no shift of {name}"))
     }
