@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use forefend_domain::{CellId, Family, MetricKind, MetricName, ServiceId, Timestamp, Windows};
+use forefend_domain::{CellId, Family, Interval, MetricKind, MetricName, ServiceId, Timestamp, Windows};
 use forefend_learn::practice::{Outcomes, Registry, Stored, Study, ladder::Rung};
 use forefend_predict::{Predictor as _, learned::Model};
 use forefend_telemetry::history::{CellHistory, History, Incident, IncidentSource, RecordedSeries};
@@ -137,6 +137,14 @@ fn where_only_an_order_tells_the_memory_is_taken_and_says_so() {
     assert!((0.0..=1.0).contains(&memory.asked.unwrap()));
     assert!(card.gate.passed, "{}", card.gate.why_not());
     assert!(card.scores.auc.unwrap() > 0.9, "{:?}", card.scores);
+    // Of those it is asked about, intervals hold what they promise, on failures that gave no levels; and they are told as such.
+    let suspects = card.suspects.as_ref().unwrap();
+    eprintln!("{suspects:?}");
+    assert!(suspects.failures >= 18 && suspects.levels.is_some(), "{suspects:?}");
+    let held = suspects.calibrated.unwrap();
+    assert!(held.low <= suspects.promised + 0.1 && held.high >= suspects.promised - 0.02, "{held:?}");
+    let told: Vec<_> = before_failures().iter().map(|w| model.predict(w, HORIZON).unwrap()).collect();
+    assert!(told.iter().any(|said| said.interval == Interval::Calibrated));
     // It is told by the metrics that bore the marks.
     let said = model.predict(&before_failures()[0], HORIZON).unwrap();
     assert!(said.drivers.iter().any(|driver| driver.metric.as_str().starts_with("errors")));

@@ -45,7 +45,8 @@ pub(crate) fn learned() -> Result<Remembering> {
     // Nobody at the risk that most have is a suspect: above it, not from it on.
     let suspect_from = risks.get(place).copied().unwrap_or(1.0).next_up();
     let steps = steps_in_a_look(fleet::LENGTH);
-    let parts = RememberingParts { below: Some(below), lstm: memory()?, steps, share: 0.5, suspect_from };
+    let (below, lstm) = (Some(below), memory()?);
+    let parts = RememberingParts { below, lstm, steps, share: 0.5, suspect_from, levels: None };
     Remembering::new(parts).map_err(Error::msg)
 }
 

@@ -146,7 +146,7 @@ fn word<T: serde::Serialize>(value: Option<T>) -> String {
 }
 
 /// How the intervals of a model hold.
-fn interval_words(intervals: &Intervals) -> String {
+fn interval_words(of: &str, intervals: &Intervals) -> String {
     let share = |held: Option<Estimate>| {
         held.map_or_else(
             || "an unknown share".to_owned(),
@@ -158,11 +158,11 @@ fn interval_words(intervals: &Intervals) -> String {
     let (asked, plain) = (100.0 * intervals.promised, share(intervals.plain));
     match intervals.levels {
         None => format!(
-            "intervals of the time to failure are read plainly ({}); they held {plain} of {asked:.0}%",
+            "{of} of the time to failure are read plainly ({}); they held {plain} of {asked:.0}%",
             intervals.why
         ),
         Some(levels) => format!(
-            "intervals of the time to failure are read at {:.1}% and {:.1}% of the curve, from {} events that failed: held out, {} of {asked:.0}%, where the plain ones held {plain}",
+            "{of} of the time to failure are read at {:.1}% and {:.1}% of the curve, from {} events that failed: held out, {} of {asked:.0}%, where the plain ones held {plain}",
             100.0 * levels.low(),
             100.0 * levels.high(),
             intervals.failures,
@@ -205,7 +205,10 @@ fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
         );
     }
     if let Some(intervals) = &card.intervals {
-        println!("\n{}", interval_words(intervals));
+        println!("\n{}", interval_words("intervals", intervals));
+    }
+    if let Some(suspects) = &card.suspects {
+        println!("{}", interval_words("intervals of suspects", suspects));
     }
     println!("\nthe gate, on what was recorded:");
     for check in &card.gate.checks {

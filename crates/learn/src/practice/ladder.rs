@@ -161,6 +161,8 @@ pub struct Trained {
     pub left_out: Vec<LeftOut>,
     /// How the intervals of what was learned hold, a memory above it left aside; `None`: nothing was.
     pub intervals: Option<Intervals>,
+    /// The same of suspects, about whom a memory is asked; `None`: none serves.
+    pub suspects: Option<Intervals>,
     /// What came of asking what cells that stayed well never held; `None`: nothing was learned that it could stand beside, or nobody that held more was seen to fail.
     pub beyond: Option<TriedBeyond>,
     /// Where networks learned; nowhere, where none was tried.
@@ -193,6 +195,8 @@ struct Ground<'a> {
     /// Of the rung that was taken: what it said of each look, out of fold, and what that lost.
     below: &'a [f64],
     losses: &'a [(f64, f64)],
+    /// How far up its curve each look came.
+    endings: &'a [Ending],
 }
 
 /// A memory, as it would serve.
@@ -201,6 +205,8 @@ struct Remembered {
     /// `None`: it was not worth its climb.
     lstm: Option<Lstm>,
     suspect_from: f64,
+    /// How the intervals hold of those it would be asked about.
+    intervals: Option<Intervals>,
     trained_on: Vec<TrainedOn>,
 }
 
@@ -278,6 +284,10 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         Some(_) => tried_beyond(looks, &splits, &blocks, &known, &mut taken, settings)?,
         None => None,
     };
+    let endings = match &taken.made {
+        Some(made) => made.endings.clone(),
+        None => looks.first_day.iter().zip(&looks.marks).map(ending_of_first_day).collect(),
+    };
     let ground = Ground {
         looks,
         splits: &splits,
@@ -286,6 +296,7 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
         settings,
         below: &taken.said,
         losses: &taken.losses,
+        endings: &endings,
     };
     let (mut remembered, mut left_out, mut trained_on) = (None, Vec::new(), Vec::new());
     match with_memory(&ground) {
@@ -298,8 +309,9 @@ pub fn climb(looks: &Looks, settings: &Settings) -> Result<Trained, LadderError>
     }
     let rung = remembered.as_ref().map_or(taken.rung, |_| Rung::Lstm);
     ladder.iter_mut().for_each(|climbed| climbed.taken = climbed.rung == rung);
+    let suspects = remembered.as_ref().and_then(|found| found.intervals.clone());
     let (model, intervals) = made(looks, &blocks, taken.made, remembered, settings)?;
-    Ok(Trained { model, rung, ladder, left_out, intervals, beyond, trained_on })
+    Ok(Trained { model, rung, ladder, left_out, intervals, suspects, beyond, trained_on })
 }
 
 /// Adds what cells that stayed well never held to the rung that is taken, if that is no worse beyond chance: it is for kinds of failure that were never seen, and
@@ -373,11 +385,13 @@ fn made(
             (Some(Stacked { learned: Learned { hazard }, share, levels, beyond }), Some(intervals))
         }
     };
-    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from, .. }) = remembered else {
+    let Some(Remembered { climbed, lstm: Some(lstm), suspect_from, intervals: of_suspects, .. }) = remembered
+    else {
         return Ok((below.map_or(Model::FirstDay, |stacked| Model::Stacked(Box::new(stacked))), intervals));
     };
     let (steps, share) = (looks.steps, climbed.share);
-    let parts = RememberingParts { below, lstm, steps, share, suspect_from };
+    let levels = of_suspects.and_then(|intervals| intervals.levels);
+    let parts = RememberingParts { below, lstm, steps, share, suspect_from, levels };
     let remembering = Remembering::new(parts).map_err(|why| TrainError::Model { why })?;
     Ok((Model::Remembering(Box::new(remembering)), intervals))
 }
@@ -434,6 +448,12 @@ struct OutOfFold {
     in_horizon: Vec<f64>,
     /// P(fail by the end of watching); after the horizon that stays.
     by_end: Vec<f64>,
+}
+
+/// How far up the curve of the first day a look came.
+fn ending_of_first_day((first_day, mark): (&FirstDay, &Landmark)) -> Ending {
+    let (level, weight) = (first_day.by_end.min(first_day.by_reach), f64::from(mark.weight));
+    Ending { level, reach: first_day.by_reach, failed: first_day.in_reach, weight }
 }
 
 /// How far up the curve that is served each look came.

@@ -68,6 +68,9 @@ pub struct Card {
     /// How its intervals of the time to failure hold, on failures that were held out; `None`: it tells those of the first day.
     #[serde(default)]
     pub intervals: Option<Intervals>,
+    /// The same of suspects, about whom a memory is asked; `None`: none serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspects: Option<Intervals>,
     /// What came of asking what cells that stayed well never held; `None`: nobody that held more was seen to fail.
     #[serde(default)]
     pub beyond: Option<TriedBeyond>,

@@ -111,6 +111,7 @@ impl Study {
             operating: gate::operating_curve(&judged, &self.gate),
             spread: Spread::of(&older.rows),
             intervals: trained.intervals,
+            suspects: trained.suspects,
             beyond: trained.beyond,
             trained_on: trained.trained_on,
         };

@@ -10,7 +10,7 @@ use super::{
     lately::{LOOKS, lately_names},
     predictor::{WORTH_EXPLAINING, newest},
 };
-use crate::{Curve, DayZero, Known, Predictor};
+use crate::{Curve, DayZero, Known, Levels, Predictor};
 
 /// Layers and cells of memory that a model may have: what it costs to serve is bounded by what a file may say.
 const MOST_LAYERS: usize = 4;
@@ -30,6 +30,9 @@ pub struct RememberingParts {
     pub share: f64,
     /// P(fail within [`Lstm::reach`]) by the model below from which on a cell is a suspect, 0 to 1; 0: everybody is one.
     pub suspect_from: f64,
+    /// Where the curve of a suspect is read for the ends of its interval; `None`: nobody has checked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Levels>,
 }
 
 /// A long short-term memory that reads the window of a suspect from its beginning, and is pooled with the model that made it a suspect.
@@ -182,7 +185,8 @@ impl Predictor for Remembering {
             None => Some(below),
             Some(said) => {
                 // What the cell holds is no matter of who speaks.
-                let pooled = Stacked::pool(self.parts.share, said, &below, horizon, None);
+                let levels = self.parts.levels.as_ref();
+                let pooled = Stacked::pool_at(self.parts.share, (said, &below), horizon, (levels, None));
                 Some(Prediction { exceeds: below.exceeds, ..pooled })
             }
         }

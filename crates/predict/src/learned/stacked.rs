@@ -56,13 +56,23 @@ impl Stacked {
         horizon: Duration,
         exceeded: Option<&Beyond>,
     ) -> Prediction {
+        Self::pool_at(share, (learned, first_day), horizon, (None, exceeded))
+    }
+
+    /// The same, with the levels at which the ends of the interval are read.
+    pub(super) fn pool_at(
+        share: f64,
+        (learned, first_day): (Prediction, &Prediction),
+        horizon: Duration,
+        (levels, exceeded): (Option<&Levels>, Option<&Beyond>),
+    ) -> Prediction {
         let grid = Curve::new(horizon);
         // Both curves stand on the grid of this horizon, which is asked for in its order.
         let odds = [&learned, first_day].map(|said| {
             let mut curve = said.curve.as_slice();
             grid.times_s().iter().map(|t| log_odds(at(&mut curve, *t))).collect()
         });
-        let beside = (None, exceeded.map(|beyond| (beyond, None)));
+        let beside = (levels, exceeded.map(|beyond| (beyond, None)));
         Self::pooled(share, (learned, first_day), odds, horizon, beside)
     }
 

@@ -10,6 +10,7 @@ use crate::{
     TrainError,
     evaluate::{split::folds, survival::Followed},
     hazard::Watched,
+    levels::{Ending, Intervals},
     lstm::{self, TrainedOn},
 };
 
@@ -37,7 +38,7 @@ const WORTH_ASKING: f64 = 0.05;
 /// In words, why there is none.
 pub(super) fn climb(ground: &Ground<'_>) -> Result<Remembered, String> {
     is_possible(ground)?;
-    let mut best: Option<(f64, usize, Vec<Option<f64>>)> = None;
+    let mut best: Option<(f64, usize, Vec<Option<Said>>)> = None;
     let mut trained_on = Vec::new();
     for hidden in SIZES {
         let (error, said) = out_of_fold(ground, hidden, &mut trained_on).map_err(|e| e.to_string())?;
@@ -46,7 +47,8 @@ pub(super) fn climb(ground: &Ground<'_>) -> Result<Remembered, String> {
         }
     }
     let (_, hidden, said) = best.ok_or("there is no size to try")?;
-    let asked = Asked::choose(ground, &said)?;
+    let in_horizon: Vec<Option<f64>> = said.iter().map(|said| Some(said.as_ref()?.in_horizon)).collect();
+    let asked = Asked::choose(ground, &in_horizon)?;
     let gain = ground.known.gain(ground.blocks, ground.losses, &asked.pooled.losses);
     let taken = gain.is_some_and(|gain| gain.low > 0.0);
     let (share, brier) = (asked.pooled.share, asked.pooled.brier);
@@ -57,8 +59,9 @@ pub(super) fn climb(ground: &Ground<'_>) -> Result<Remembered, String> {
         true => Some(fit(ground, &all, hidden, &mut trained_on).map_err(|e| e.to_string())?.0),
         false => None,
     };
+    let intervals = asked.intervals(ground, &said).map_err(|e| e.to_string())?;
     let lstm = lstm.map(|lstm| lstm.calibrated(asked.calibration));
-    Ok(Remembered { climbed, lstm, suspect_from: asked.from, trained_on })
+    Ok(Remembered { climbed, lstm, suspect_from: asked.from, intervals: Some(intervals), trained_on })
 }
 
 fn is_possible(ground: &Ground<'_>) -> Result<(), String> {
@@ -77,6 +80,15 @@ fn is_possible(ground: &Ground<'_>) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// What a network said of a look that it had not learned from.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    /// P(fail within the horizon).
+    in_horizon: f64,
+    /// P(fail by the end of watching); after the horizon that stays.
+    by_end: f64,
 }
 
 /// When a memory is asked, and what comes of it.
@@ -120,6 +132,20 @@ impl Asked {
         let of_looks = (0..below.len()).filter(|n| is_asked(*n)).map(|n| weight(&n)).sum::<f64>() / all;
         Ok(Self { from, of_looks, calibration, pooled })
     }
+
+    /// How the intervals hold of those that it is asked about, and where their curves are to be read.
+    fn intervals(&self, ground: &Ground<'_>, said: &[Option<Said>]) -> Result<Intervals, TrainError> {
+        let share = self.pooled.share;
+        let ending = |n: usize| {
+            let (said, below) = (said[n].filter(|_| ground.below[n] >= self.from)?, ground.endings[n]);
+            let pooled = |alone: f64, below: f64| pool(share, self.calibration.apply(alone), below);
+            let reach = pooled(said.in_horizon, below.reach);
+            let level = pooled(said.by_end, below.level).min(reach);
+            Some((Ending { level, reach, ..below }, ground.blocks[n]))
+        };
+        let (endings, blocks): (Vec<Ending>, Vec<&str>) = (0..said.len()).filter_map(ending).unzip();
+        Intervals::of(&endings, &blocks)
+    }
 }
 
 /// The risk below from which on no more looks are suspects than may be; `None` where already those at the highest risk are too many.
@@ -145,15 +171,17 @@ fn out_of_fold(
     ground: &Ground<'_>,
     hidden: usize,
     trained_on: &mut Vec<TrainedOn>,
-) -> Result<(f64, Vec<Option<f64>>), TrainError> {
+) -> Result<(f64, Vec<Option<Said>>), TrainError> {
     let mut said = vec![None; ground.looks.marks.len()];
     let mut errors = 0.0;
     for split in ground.splits {
         let (lstm, error) = fit(ground, &split.train, hidden, trained_on)?;
         errors += error;
         for i in &split.test {
-            let hazards = hazards_after(&lstm, &ground.looks.lately[*i]);
-            said[*i] = hazards.and_then(|hazards| lstm.cumulative(&hazards).last().copied());
+            let Some(hazards) = hazards_after(&lstm, &ground.looks.lately[*i]) else { continue };
+            let cumulative = lstm.cumulative(&hazards);
+            let by_end = lstm.within(&cumulative, ground.looks.marks[*i].followed.time_s);
+            said[*i] = cumulative.last().map(|in_horizon| Said { in_horizon: *in_horizon, by_end });
         }
     }
     Ok((errors, said))
@@ -277,6 +305,7 @@ mod tests {
             settings: &settings,
             below: &below,
             losses: &losses,
+            endings: &[],
         };
         let said: Vec<Option<f64>> =
             looks.marks.iter().map(|mark| Some(if mark.followed.failed { 0.9 } else { 0.02 })).collect();

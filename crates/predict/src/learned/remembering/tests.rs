@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use forefend_domain::{CellId, Family, MetricKind, MetricName, MetricWindow, Sample, Timestamp};
+use forefend_domain::{
+    CellId, Family, Interval, MetricKind, MetricName, MetricWindow, Prediction, Sample, TimeToFailure,
+    Timestamp,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -59,7 +62,8 @@ fn below() -> Stacked {
 }
 
 fn parts() -> RememberingParts {
-    RememberingParts { below: Some(below()), lstm: order(), steps: STEPS, share: 1.0, suspect_from: 0.0 }
+    let (lstm, steps) = (order(), STEPS);
+    RememberingParts { below: Some(below()), lstm, steps, share: 1.0, suspect_from: 0.0, levels: None }
 }
 
 fn model() -> Remembering {
@@ -152,6 +156,29 @@ fn only_suspects_are_asked_about() {
     assert!(suspects(15, &full) && !suspects(15, &empty));
     let everybody = model().is_suspect(&below().predict(&windows(&empty), HORIZON).unwrap());
     assert!(everybody);
+}
+
+#[test]
+fn levels_are_of_suspects_alone_and_move_nothing_but_the_ends() {
+    let levels = Some(Levels::new(0.02, 0.97));
+    let with = Remembering::new(RememberingParts { suspect_from: 0.3, levels, ..parts() }).unwrap();
+    let without = Remembering::new(RememberingParts { suspect_from: 0.3, ..parts() }).unwrap();
+    let (empty, full) = (courses(FEARED.0, FEARED.1, 0.1), courses(FEARED.0, FEARED.1, 0.9));
+    let said = |model: &Remembering, courses| model.predict(&windows(courses), HORIZON).unwrap();
+    assert_eq!(said(&with, &empty), said(&without, &empty), "nobody suspects it");
+    let (there, plain) = (said(&with, &full), said(&without, &full));
+    assert_eq!((there.interval, plain.interval), (Interval::Calibrated, Interval::Plain));
+    assert!(there.time_to_failure.p10.unwrap() < plain.time_to_failure.p10.unwrap());
+    let ends = |of: Prediction| Prediction {
+        interval: Interval::Plain,
+        time_to_failure: TimeToFailure { p10: None, p90: None, ..of.time_to_failure },
+        ..of
+    };
+    assert_eq!(ends(there), ends(plain));
+    // One that was kept before there were levels is read as it was.
+    let text = serde_json::to_string(&without).unwrap();
+    assert!(!text.contains("\"levels\"") && serde_json::from_str::<Remembering>(&text).unwrap() == without);
+    assert_eq!(serde_json::from_str::<Remembering>(&serde_json::to_string(&with).unwrap()).unwrap(), with);
 }
 
 #[test]
