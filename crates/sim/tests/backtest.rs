@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forefend_domain::{
-    CellId, Family, MetricKind, MetricName, Mode, Objective, Policy, Service, ShiftReason, Tier, Timestamp,
-    Weight,
+    CellId, Family, MetricKind, MetricName, Mode, Objective, Policy, Probability, Service, ShiftReason, Tier,
+    Timestamp, Weight,
 };
 use forefend_predict::DayZero;
 use forefend_sim::backtest::{self, BacktestError, Contender, Fate, Options, Protect, Report, Warning};
@@ -74,7 +74,12 @@ fn service() -> Service {
 }
 
 fn replay_as(history: &History, incidents: &[Incident], as_it_stands: bool, threads: usize) -> Report {
-    let protect = Protect { topology: Default::default(), otherwise: Some(service()), as_it_stands };
+    let protect = Protect {
+        topology: Default::default(),
+        otherwise: Some(service()),
+        as_it_stands,
+        by_curve: Default::default(),
+    };
     let options = Options { tick: Duration::from_secs(STEP_S), threads, ..Options::default() };
     let planned = backtest::plan(history, incidents, &protect, &options).unwrap();
     backtest::run(history, incidents, &planned, &DayZero::default(), &options, &|_, _| {}).unwrap()
@@ -197,10 +202,38 @@ fn a_policy_that_only_observes_moves_nothing_as_it_stands() {
 }
 
 #[test]
+fn thresholds_that_follow_from_the_model_are_its_own() {
+    let (history, incidents) = story();
+    let mut strict = service().policy;
+    strict.trigger.shift_at = Probability::ONE;
+    let by_curve = BTreeMap::from([(service().id, strict)]);
+    let otherwise = Some(service());
+    let protect = Protect { topology: Default::default(), otherwise, as_it_stands: false, by_curve };
+    let options = Options { tick: Duration::from_secs(STEP_S), ..Options::default() };
+    let planned = backtest::plan(&history, &incidents, &protect, &options).unwrap();
+    let model = DayZero::default();
+    let strict = backtest::run(&history, &incidents, &planned, &model, &options, &|_, _| {}).unwrap();
+    let plain = replay(&history, &incidents);
+    assert_eq!(strict.policies[0].shift_at, 1.0);
+    assert_eq!(
+        (figure(&plain, Contender::Forefend).in_time, figure(&strict, Contender::Forefend).in_time),
+        (1, 0)
+    );
+    for peer in [Contender::Reactive, Contender::StaticThreshold, Contender::PredictLinear] {
+        assert_eq!(figure(&plain, peer), figure(&strict, peer));
+    }
+}
+
+#[test]
 fn a_past_that_can_t_be_replayed_is_refused_with_the_remedy() {
     let (past, incidents) = story();
     let options = Options::default();
-    let nobody = Protect { topology: Default::default(), otherwise: None, as_it_stands: false };
+    let nobody = Protect {
+        topology: Default::default(),
+        otherwise: None,
+        as_it_stands: false,
+        by_curve: Default::default(),
+    };
     let refused = |history: &History, incidents: &[Incident], protect: &Protect, options: &Options| {
         backtest::plan(history, incidents, protect, options).unwrap_err().to_string()
     };

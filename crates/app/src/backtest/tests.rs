@@ -37,7 +37,12 @@ fn report(fails: bool) -> Report {
     };
     let incidents = if fails { vec![incident] } else { Vec::new() };
     let service = crate::cli::tests_support::standard();
-    let protect = Protect { topology: Default::default(), otherwise: Some(service), as_it_stands: false };
+    let protect = Protect {
+        topology: Default::default(),
+        otherwise: Some(service),
+        as_it_stands: false,
+        by_curve: Default::default(),
+    };
     let options = Options { tick: Duration::from_secs(10), ..Options::default() };
     let planned = plan(&history, &incidents, &protect, &options).expect("a plan");
     run(&history, &incidents, &planned, &DayZero::default(), &options, &|_, _| {}).expect("a report")

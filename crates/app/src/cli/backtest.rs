@@ -1,19 +1,20 @@
 //! `forefend backtest`: reads, replays, writes the report.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use forefend_domain::{MetricName, Objective, Service, ServiceId, Tier};
+use forefend_domain::{MetricName, Objective, OperatingCurve, Service, ServiceId, Tier};
 use forefend_learn::practice::Registry;
 use forefend_predict::{
     DayZero, Predictor,
     learned::{Learned, Stacked},
 };
-use forefend_sim::backtest::{self, Contender, Options, Protect, Report};
+use forefend_sim::backtest::{self, Contender, Options, Outlooks, Protect, Report};
 use forefend_telemetry::history::{History, read_incidents};
 
 use super::{
@@ -70,10 +71,11 @@ pub(super) fn run(arguments: &BacktestArguments) -> Result<(), Failure> {
     let incidents = read_incidents(&arguments.incidents)?;
     let config = arguments.config.as_deref().map(forefend_config::load).transpose();
     let config = config.map_err(|problems| problems.to_string())?;
-    let model = arguments.model.as_deref().map_or_else(|| Ok(day_zero()), model)?;
+    let (model, curve) = arguments.model.as_deref().map_or_else(|| Ok((day_zero(), None)), model)?;
     let options = options(arguments, config.as_ref(), &history);
-    let protect = protect(arguments, config.as_ref())?;
-    let planned = backtest::plan(&history, &incidents, &protect, &options)?;
+    let (protect, moved) = protect(arguments, config.as_ref(), curve.as_ref())?;
+    let mut planned = backtest::plan(&history, &incidents, &protect, &options)?;
+    planned.assumed.extend(moved.into_iter().map(|what| format!("{what}.")));
     let shows = std::io::stderr().is_terminal();
     let progress = |done: usize, all: usize| {
         if shows {
@@ -102,12 +104,17 @@ fn day_zero() -> Model {
     Box::new(DayZero::default())
 }
 
-fn model(path: &Path) -> Result<Model, Failure> {
+/// How a model did at every threshold on what it had not learned from, and how far ahead it looks.
+type Curve = (OperatingCurve, Duration);
+
+fn model(path: &Path) -> Result<(Model, Option<Curve>), Failure> {
     // As the registry keeps it, with its card.
     let id =
         path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".model.json"));
     if let (Some(id), Some(folder)) = (id, path.parent()) {
-        return Ok(Box::new(Registry::open(folder)?.load(id)?.model));
+        let stored = Registry::open(folder)?.load(id)?;
+        let reach = Duration::try_from_secs_f64(stored.card.horizon_s).unwrap_or_default();
+        return Ok((Box::new(stored.model), Some((stored.card.operating, reach))));
     }
     let text = std::fs::read_to_string(path).map_err(|e| format!("the model {}: {e}", path.display()))?;
     let wrong = |e: serde_json::Error| {
@@ -115,11 +122,12 @@ fn model(path: &Path) -> Result<Model, Failure> {
     };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
     // One that is pooled with the model of the first day says how much it counts.
-    Ok(if value.get("share").is_some() {
+    let model: Model = if value.get("share").is_some() {
         Box::new(serde_json::from_value::<Stacked>(value).map_err(wrong)?)
     } else {
         Box::new(serde_json::from_value::<Learned>(value).map_err(wrong)?)
-    })
+    };
+    Ok((model, None))
 }
 
 fn options(
@@ -131,7 +139,14 @@ fn options(
     let tick = engine.map_or(Duration::from_secs(1), |e| e.tick).min(history.step);
     let window = engine.map_or(Duration::from_secs(30 * 60), |e| e.window.length);
     let steps = window.as_secs_f64() / history.step.as_secs_f64();
+    let outlooks = match engine.map(|e| &e.forecast) {
+        None => Some(Outlooks::default()),
+        Some(forecast) => {
+            forecast.enabled.then_some(Outlooks { every: forecast.every, least: forecast.least })
+        }
+    };
     Options {
+        outlooks,
         tick: arguments.tick.unwrap_or(tick),
         window_steps: (steps.ceil() as usize).clamp(12, if config.is_some() { 4_096 } else { 360 }),
         requests_per_s: arguments.requests_per_s,
@@ -142,16 +157,30 @@ fn options(
     }
 }
 
+/// What is replayed, and in words where thresholds follow from the model's operating curve, as they do where it serves.
 fn protect(
     arguments: &BacktestArguments,
     config: Option<&forefend_config::Config>,
-) -> Result<Protect, Failure> {
+    curve: Option<&Curve>,
+) -> Result<(Protect, Vec<String>), Failure> {
     let as_it_stands = arguments.as_it_stands;
+    let (mut by_curve, mut moved) = (BTreeMap::new(), Vec::new());
     let Some(config) = config else {
         let otherwise = Some(standard()?);
-        return Ok(Protect { topology: forefend_control::Topology::default(), otherwise, as_it_stands });
+        let topology = forefend_control::Topology::default();
+        return Ok((Protect { topology, otherwise, as_it_stands, by_curve }, moved));
     };
     let topology = assemble::topology(config);
+    if let Some((curve, reach)) = curve {
+        let (of_curve, words) = assemble::topology_by(config, curve, *reach);
+        moved = words;
+        let policies = of_curve.services.into_iter().map(|(id, spec)| (id, spec.service.policy));
+        by_curve = policies
+            .filter(|(id, policy)| {
+                topology.services.get(id).is_some_and(|spec| spec.service.policy != *policy)
+            })
+            .collect();
+    }
     let otherwise = match &arguments.otherwise {
         None => None,
         Some(name) => match topology.services.get(name) {
@@ -162,7 +191,7 @@ fn protect(
             }
         },
     };
-    Ok(Protect { topology, otherwise, as_it_stands })
+    Ok((Protect { topology, otherwise, as_it_stands, by_curve }, moved))
 }
 
 /// What a service is when nothing is written about it.

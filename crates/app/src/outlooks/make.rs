@@ -2,15 +2,10 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use forefend_config::Config;
 use forefend_domain::{CellId, Timestamp};
-use forefend_predict::forecast::{LimitForecast, Limited};
-use forefend_telemetry::history::{self, CellHistory, History, HistoryError, HistorySource, LoadOptions};
+use forefend_learn::practice::outlooks;
+use forefend_telemetry::history::{self, History, HistoryError, HistorySource, LoadOptions};
 
 use super::{Forecasts, write};
-
-/// A metric of which nothing was seen for so long is not forecast: its cell is gone, or nobody measures it any more.
-const LATEST: Duration = Duration::from_secs(3_600);
-/// Of the ways on that are drawn: the same past gives the same forecast.
-const SEED: u64 = 1;
 
 /// Makes the outlooks of an engine from what it recorded, and writes them where it takes them up. Tells what came of it.
 ///
@@ -73,32 +68,14 @@ impl Made {
 
     fn forecast(&mut self, history: &History) {
         for (cell, recorded) in &history.cells {
-            let forecasts = self.of_cell(recorded);
-            if !forecasts.is_empty() {
-                self.forecasts.insert(cell.clone(), forecasts);
+            let told = outlooks(recorded, self.now, self.least);
+            self.looked_at += told.looked_at;
+            for (metric, error) in told.unfit {
+                tracing::warn!(%cell, %metric, %error, "a metric can't be forecast");
+            }
+            if !told.forecasts.is_empty() {
+                self.forecasts.insert(cell.clone(), told.forecasts);
             }
         }
-    }
-
-    fn of_cell(&mut self, recorded: &CellHistory) -> Vec<LimitForecast> {
-        let mut forecasts = Vec::new();
-        for (metric, series) in recorded.series.iter().filter(|(_, s)| s.kind.fails()) {
-            let (Some((first, _)), Some((last, _))) = (series.samples.first(), series.samples.last()) else {
-                continue;
-            };
-            let Some(limit) = series.limit_at(*last) else { continue };
-            if self.now.since(*last) > LATEST || last.since(*first) < self.least {
-                continue;
-            }
-            self.looked_at += 1;
-            let past = &series.samples;
-            let (family, kind, unit) = (series.family, series.kind, series.unit.as_str());
-            let limited = Limited { metric, family, kind, unit, limit, past };
-            match LimitForecast::of(&limited, self.least, SEED) {
-                Ok(found) => forecasts.extend(found),
-                Err(error) => tracing::warn!(%metric, %error, "a metric can't be forecast"),
-            }
-        }
-        forecasts
     }
 }

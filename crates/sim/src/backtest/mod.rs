@@ -24,7 +24,7 @@ mod trace;
 mod world;
 
 pub use contender::Contender;
-pub use options::Options;
+pub use options::{Options, Outlooks};
 pub use plan::{BacktestError, Planned, Protect, plan};
 pub use report::{
     Course, Fate, Figures, Followed, IncidentReport, KindRow, Operating, OperatingPoint, PolicyLine,

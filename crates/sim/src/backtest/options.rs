@@ -17,8 +17,26 @@ pub struct Options {
     pub standby_capacity_per_s: Option<f64>,
     /// How long an incident is taken to have lasted of which no end is recorded.
     pub unended: Duration,
+    /// How forecasts from days of the past are made; `None`: none are.
+    pub outlooks: Option<Outlooks>,
     /// Replays at once, at least 1. Changes nothing but the time it takes.
     pub threads: usize,
+}
+
+/// How forecasts from days of the past are made, as an engine makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlooks {
+    /// From one to the next, above 0.
+    pub every: Duration,
+    /// The shortest past that a metric is forecast from.
+    pub least: Duration,
+}
+
+impl Default for Outlooks {
+    /// Every three hours, from three days on.
+    fn default() -> Self {
+        Self { every: Duration::from_secs(3 * 3_600), least: Duration::from_secs(3 * 86_400) }
+    }
 }
 
 impl Default for Options {
@@ -30,6 +48,7 @@ impl Default for Options {
             traffic: MetricName::new("requests_per_second"),
             standby_capacity_per_s: None,
             unended: Duration::from_secs(300),
+            outlooks: Some(Outlooks::default()),
             threads: 1,
         }
     }

@@ -8,8 +8,8 @@ use std::{
 
 use forefend_control::{CellSpec, ServiceSpec, Topology};
 use forefend_domain::{
-    BlueprintName, Cell, CellId, CellRole, DataPolicy, DomainError, Mode, RegionId, Service, ServiceId,
-    ServiceWeights, Stage, Weight, ZoneId,
+    BlueprintName, Cell, CellId, CellRole, DataPolicy, DomainError, Mode, Policy, RegionId, Service,
+    ServiceId, ServiceWeights, Stage, Weight, ZoneId,
 };
 use forefend_telemetry::history::{History, Incident};
 
@@ -73,6 +73,8 @@ pub struct Protect {
     pub otherwise: Option<Service>,
     /// Replay the modes `observe` and `approve`, and pinned data, as they stand; otherwise all services run as in `auto`, or nothing would ever move.
     pub as_it_stands: bool,
+    /// How a service triggers where its thresholds follow from the model that is put to the test, and of that alone: trigger and pre-test.
+    pub by_curve: BTreeMap<ServiceId, Policy>,
 }
 
 /// What is replayed.
@@ -80,6 +82,8 @@ pub struct Protect {
 pub struct Planned {
     /// All services with recorded cells.
     pub topology: Topology,
+    /// Policies with thresholds that follow from the model, for the replay of the model alone.
+    pub by_curve: BTreeMap<ServiceId, Policy>,
     /// What is assumed, in words, for the report.
     pub assumed: Vec<String>,
     /// Incidents that nothing can be said of, because their cell was not recorded around their beginning.
@@ -116,7 +120,12 @@ pub fn plan(
     for (id, cell) in &history.cells {
         by_service.entry(services.get(id).copied().unwrap_or(&cell.service)).or_default().push(id);
     }
-    let mut planned = Planned { topology: Topology::default(), assumed: Vec::new(), unwatched: 0 };
+    let mut planned = Planned {
+        topology: Topology::default(),
+        by_curve: BTreeMap::new(),
+        assumed: Vec::new(),
+        unwatched: 0,
+    };
     let mut said = BTreeSet::new();
     for (service, cells) in by_service {
         let known = protect.topology.services.get(service);
@@ -129,7 +138,14 @@ pub fn plan(
                 return Err(BacktestError::NotProtected { service: service.clone(), cells });
             }
         };
+        let named = known.map(|_| service).or(protect.otherwise.as_ref().map(|otherwise| &otherwise.id));
+        let by_curve = named.and_then(|name| protect.by_curve.get(name));
         let spec = assume(spec, protect.as_it_stands, history.step, &mut said)?;
+        if let Some(Policy { trigger, pre_test, .. }) = by_curve {
+            let (trigger, pre_test) = (trigger.clone(), pre_test.clone());
+            let policy = Policy { trigger, pre_test, ..spec.service.policy.clone() };
+            planned.by_curve.insert(service.clone(), policy);
+        }
         planned.topology.services.insert(service.clone(), spec);
     }
     let is_out = |i: &&Incident| {

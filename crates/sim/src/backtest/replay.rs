@@ -9,7 +9,7 @@ use forefend_telemetry::history::{History, Incident};
 
 use super::{
     BacktestError, Contender, Options, Planned,
-    contender::{Remembering, Rule},
+    contender::{Foreseeing, Remembering, Rule},
     record::Recorder,
     trace::{Trace, known},
     world::{State, World},
@@ -25,14 +25,26 @@ pub(crate) fn service(
     model: &(dyn Predictor + Sync),
     options: &Options,
 ) -> Result<Trace, BacktestError> {
-    let Some(spec) = planned.topology.services.get(id) else { return Ok(Trace::default()) };
+    let Some(mut spec) = planned.topology.services.get(id).cloned() else { return Ok(Trace::default()) };
+    if contender == Contender::Forefend
+        && let Some(policy) = planned.by_curve.get(id)
+    {
+        spec.service.policy = policy.clone();
+    }
+    let spec = &spec;
     let known = known(history, incidents, spec.cells.keys(), options);
     let state = State::new(history, spec, &known, options)?;
     let Some((first, last)) = state.span() else { return Ok(Trace::default()) };
     let reactive = DayZero { forecast: false, ..DayZero::default() };
     let rule = Rule(contender);
+    let foreseeing = options.outlooks.map(|outlooks| Foreseeing {
+        predictor: model,
+        history,
+        outlooks,
+        made: RefCell::default(),
+    });
     let predictor: &dyn Predictor = match contender {
-        Contender::Forefend => model,
+        Contender::Forefend => foreseeing.as_ref().map_or(model as &dyn Predictor, |all| all),
         Contender::Reactive | Contender::Nothing => &reactive,
         Contender::StaticThreshold | Contender::PredictLinear => &rule,
     };

@@ -436,7 +436,7 @@ fn calibration(rows: &[(f64, bool)]) -> Reliability {
 fn policies(planned: &Planned) -> Vec<PolicyLine> {
     let mut lines: Vec<PolicyLine> = Vec::new();
     for (id, spec) in &planned.topology.services {
-        let policy = &spec.service.policy;
+        let policy = planned.by_curve.get(id).unwrap_or(&spec.service.policy);
         let stages = forefend_domain::Stage::ALL;
         let line = PolicyLine {
             service: id.clone(),
