@@ -4,9 +4,14 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forefend::api::client::Client;
+use forefend_domain::Timestamp;
+use forefend_telemetry::{
+    Access,
+    history::{self, HistorySource, LoadOptions},
+};
 use serde_json::Value;
 use support::{
     PATIENCE, Served, free_address, has_entry, row,
@@ -144,5 +149,85 @@ services:
     let without = after.iter().filter(|(at, _)| (from..to).contains(&(at * 1_000.0)));
     assert!(without.clone().count() >= 1 && without.clone().all(|(_, value)| value.is_none()), "{after:?}");
     assert!(served.log().contains("over: no telemetry from Prometheus"), "{}", served.log());
+    drop(prometheus);
+}
+
+#[test]
+fn one_behind_tls_that_wants_a_password_is_asked_live_and_for_its_past() {
+    if !senders::is_there(&senders::prometheus(), "install prometheus") {
+        return;
+    }
+    let app = App::start();
+    let dir = temporary_dir();
+    let listen = free_address();
+    let prometheus = senders::start_prometheus_behind_tls(dir.path(), &[app.address], listen);
+    let (user, password) = senders::USER;
+    let (ca, secret) = (dir.path().join("ca.pem"), dir.path().join("password"));
+    std::fs::write(&secret, format!("{password}\n")).unwrap();
+    let served = Served::start(&[], |state, api| {
+        format!(
+            r#"version: 1
+engine:
+  state_dir: {}
+  tick: 200ms
+  window: {{ step: 500ms, length: 30s }}
+  api: {{ listen: "{api}" }}
+  prometheus:
+    url: https://{listen}
+    user: {user}
+    password: {{ file: {} }}
+    ca: {}
+    interval: 500ms
+    metrics:
+      pool_used: {{ query: pool_used, family: saturation, unit: slots, limit: 1000 }}
+regions:
+  here: {{ zones: [a, b] }}
+services:
+  web:
+    objective: {{ latency: 1s }}
+    listen: "{}"
+    policy: {{ mode: observe }}
+    cells: [{{ id: web-a, zone: a, address: "{}" }}]
+"#,
+            state.display(),
+            secret.display(),
+            ca.display(),
+            free_address(),
+            app.address,
+        )
+    });
+    wait_for("the pool", LONG_PATIENCE, || newest(&served, "web-a", "pool_used"));
+    assert!(!served.log().contains(password), "secrets are not told");
+    drop(served);
+
+    // Its past is read with the same access, and with nothing less.
+    let mapping = dir.path().join("mapping.yaml");
+    let expression = format!(r#"pool_used{{instance="{}"}}"#, app.address);
+    let text = format!("metrics: {{ pool_used: {{ query: '{expression}' }} }}\ncells: {{ web-a: {{}} }}\n");
+    std::fs::write(&mapping, text).unwrap();
+    let source: HistorySource = format!("prometheus:https://{listen}").parse().unwrap();
+    let now =
+        Timestamp::from_unix_ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64);
+    let load = |access: Access| {
+        let options = LoadOptions {
+            step: Some(Duration::from_millis(500)),
+            from: Some(Timestamp::from_unix_ms(now.unix_ms() - 30_000)),
+            to: Some(now),
+            mapping: Some(mapping.clone()),
+            access,
+            ..LoadOptions::default()
+        };
+        history::load(&source, &options)
+    };
+    let trusting = || Access::default().with_authority(std::fs::read(&ca).unwrap()).unwrap();
+    let past = load(trusting().with_password(user, password).unwrap()).unwrap();
+    assert_eq!(past.cells.len(), 1);
+    let refused = |access: Access| load(access).unwrap_err().to_string();
+    let said = refused(trusting());
+    assert!(said.contains("401"), "{said}");
+    let said = refused(trusting().with_password(user, "close sesame").unwrap());
+    assert!(said.contains("401"), "{said}");
+    let said = refused(Access::default());
+    assert!(said.contains("no secure connection") || said.contains("trusts no authority"), "{said}");
     drop(prometheus);
 }

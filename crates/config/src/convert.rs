@@ -89,6 +89,14 @@ impl Config {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         let mut hints = Vec::new();
+        if let Some(prometheus) = &self.engine.prometheus
+            && (prometheus.token.is_some() || prometheus.password.is_some())
+            && prometheus.url.0.starts_with("http://")
+        {
+            hints.push(
+                "engine.prometheus shows a secret over plain HTTP: everybody on the way can read it; write `https://` if it speaks TLS".to_owned(),
+            );
+        }
         for (id, service) in &self.services {
             let policy = service.policy();
             if policy.mode != forefend_domain::Mode::Observe && policy.data == DataPolicy::Pinned {

@@ -1,4 +1,4 @@
-//! The one way this crate speaks HTTP: plain HTTP/1.1 GET with a limit on time and size.
+//! The one way this crate speaks HTTP: HTTP/1.1 GET with a limit on time and size; plain with cells, and over TLS where a server is not one.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,10 +8,20 @@ use hyper::{
     Request, Response,
     body::Incoming,
     client::conn::http1::{self, SendRequest},
-    header,
+    header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinHandle, time};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+    time,
+};
+
+use crate::{
+    access::{Access, AccessError, Tls},
+    history::PrometheusUrl,
+};
 
 /// A cell could not be asked over HTTP.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +48,19 @@ pub enum FetchError {
         /// Why.
         source: std::io::Error,
     },
+    /// No secure connection came about.
+    #[error(
+        "no secure connection with {address}: {source}; see whether it speaks TLS, and whether its certificate is of that name and of an authority that is trusted here"
+    )]
+    Secure {
+        /// To where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It can't be approached in that way.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// It took too long.
     #[error("no whole answer from {address} within {limit:?}; the cell is slow, or the timeout too short")]
     Timeout {
@@ -86,10 +109,11 @@ impl FetchError {
         match self {
             Self::Resolve { .. }
             | Self::Connect { .. }
+            | Self::Secure { .. }
             | Self::Timeout { .. }
             | Self::Http { .. }
             | Self::Body { .. } => true,
-            Self::BadPath { .. } | Self::TooLarge { .. } | Self::Status { .. } => false,
+            Self::BadPath { .. } | Self::TooLarge { .. } | Self::Status { .. } | Self::Access(_) => false,
         }
     }
 }
@@ -115,6 +139,8 @@ pub(crate) struct Client {
     address: SocketAddr,
     /// As whoever answers may want to be called.
     host: String,
+    authorization: Option<HeaderValue>,
+    tls: Option<Tls>,
     kept: Option<Connection>,
 }
 
@@ -131,12 +157,17 @@ impl Drop for Connection {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self::named(address, address.to_string())
+        Self { address, host: address.to_string(), authorization: None, tls: None, kept: None }
     }
 
-    /// A client of a server that is called `host`, which proxies go by (RFC 9110 §7.2).
-    pub(crate) fn named(address: SocketAddr, host: String) -> Self {
-        Self { address, host, kept: None }
+    /// A client of a Prometheus that was found there. It is called by its name, which proxies go by (RFC 9110 §7.2).
+    ///
+    /// # Errors
+    /// When it can't be approached in this way.
+    pub(crate) fn of(address: SocketAddr, url: &PrometheusUrl, access: &Access) -> Result<Self, AccessError> {
+        let tls = url.is_secure().then(|| access.tls(url.host())).transpose()?;
+        let authorization = access.authorization().cloned();
+        Ok(Self { address, host: url.authority(), authorization, tls, kept: None })
     }
 
     /// On any error the connection is closed, so a late answer can't be taken for the next one's.
@@ -167,6 +198,20 @@ impl Client {
         let address = self.address;
         let stream =
             TcpStream::connect(address).await.map_err(|source| FetchError::Connect { address, source })?;
+        match &self.tls {
+            None => self.speak(stream).await,
+            Some(Tls { connector, name }) => {
+                let secured = connector.connect(name.clone(), stream).await;
+                self.speak(secured.map_err(|source| FetchError::Secure { address, source })?).await
+            }
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Connection, FetchError> {
+        let address = self.address;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|source| FetchError::Http { address, source })?;
@@ -176,7 +221,11 @@ impl Client {
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Empty<Bytes>>, FetchError> {
-        Request::get(ask.path)
+        let mut request = Request::get(ask.path);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        request
             .header(header::HOST, &self.host)
             .header(header::ACCEPT, ask.accept)
             .header(header::USER_AGENT, concat!("forefend/", env!("CARGO_PKG_VERSION")))

@@ -9,6 +9,7 @@
 //!
 //! What was not measured stays a gap: no part of this crate turns absence into zero, or into health.
 
+mod access;
 mod buckets;
 pub mod catalogue;
 pub mod collector;
@@ -29,6 +30,7 @@ pub mod select;
 pub mod series;
 mod wire;
 
+pub use access::{Access, AccessError};
 pub use collector::{
     Collector, CollectorOptions, HostTarget, Identity, Intake, Newest, Problem, PushTarget, Report, Source,
     Target,

@@ -1,10 +1,18 @@
 //! Recorded telemetry on the command line: what `backtest` and `train` read.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use forefend_domain::Timestamp;
-use forefend_telemetry::history::{self, History, HistoryError, HistorySource, LoadOptions};
+use forefend_telemetry::{
+    Access,
+    history::{self, History, HistorySource, LoadOptions},
+};
+
+use super::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct PastArguments {
@@ -24,13 +32,46 @@ pub(super) struct PastArguments {
     /// Which queries give the metrics of which cells: a Prometheus needs it.
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
+    /// The file that holds the token that a Prometheus wants to be shown.
+    #[arg(long, value_name = "FILE", conflicts_with = "prometheus_user")]
+    prometheus_token: Option<PathBuf>,
+    /// The user that a Prometheus wants to be told.
+    #[arg(long, value_name = "NAME", requires = "prometheus_password")]
+    prometheus_user: Option<String>,
+    /// The file that holds the user's password.
+    #[arg(long, value_name = "FILE", requires = "prometheus_user")]
+    prometheus_password: Option<PathBuf>,
+    /// The certificate, in PEM, of the authority that vouches for a Prometheus over TLS. Left out: any that this machine trusts.
+    #[arg(long, value_name = "FILE")]
+    prometheus_ca: Option<PathBuf>,
 }
 
 impl PastArguments {
-    pub(super) fn load(&self) -> Result<History, HistoryError> {
-        let (step, from, to) = (self.step, self.from, self.to);
-        let options = LoadOptions { step, from, to, mapping: self.mapping.clone(), ..LoadOptions::default() };
-        history::load(&self.history, &options)
+    pub(super) fn load(&self) -> Result<History, Failure> {
+        let (step, from, to, access) = (self.step, self.from, self.to, self.access()?);
+        let mapping = self.mapping.clone();
+        let options = LoadOptions { step, from, to, mapping, access, ..LoadOptions::default() };
+        Ok(history::load(&self.history, &options)?)
+    }
+
+    fn access(&self) -> Result<Access, Failure> {
+        let wrong = |path: &Path, why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        let secret = |path: &Path| {
+            let text = std::fs::read_to_string(path).map_err(|e| wrong(path, &e))?;
+            Ok::<_, String>(text.trim_end().to_owned())
+        };
+        let mut access = Access::default();
+        if let Some(path) = &self.prometheus_token {
+            access = access.with_token(&secret(path)?).map_err(|e| wrong(path, &e))?;
+        }
+        if let (Some(user), Some(path)) = (&self.prometheus_user, &self.prometheus_password) {
+            access = access.with_password(user, &secret(path)?).map_err(|e| wrong(path, &e))?;
+        }
+        if let Some(path) = &self.prometheus_ca {
+            let pem = std::fs::read(path).map_err(|e| wrong(path, &e))?;
+            access = access.with_authority(pem).map_err(|e| wrong(path, &e))?;
+        }
+        Ok(access)
     }
 }
 

@@ -6,12 +6,12 @@ use forefend_cells::SandboxDriver;
 use forefend_config::{Config, model};
 use forefend_domain::{MetricName, ports::CellDriver as _};
 use forefend_telemetry::{
-    Collector,
+    Access, AccessError, Collector,
     history::prometheus::MappedMetric,
     prometheus::{AskedMetric, Follower, PrometheusOptions},
 };
 
-use super::{EngineError, targets};
+use super::{EngineError, pushes::secret, targets};
 
 /// How long the first decision waits for the past to be read. Until then the data plane has no routing of this engine, so not for long.
 const PAST_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,6 +61,7 @@ fn options(prometheus: &model::PrometheusConfig, window: Duration) -> Result<Pro
     };
     Ok(PrometheusOptions {
         url,
+        access: access(prometheus)?,
         interval: prometheus.interval,
         timeout: prometheus.timeout,
         look_back: prometheus.look_back.unwrap_or(window),
@@ -70,6 +71,26 @@ fn options(prometheus: &model::PrometheusConfig, window: Duration) -> Result<Pro
         metrics: prometheus.metrics.iter().map(metric).collect(),
         max_answer_bytes: PrometheusOptions::MAX_ANSWER_BYTES,
     })
+}
+
+/// What it is shown, and who vouches for it; read once, at the start.
+fn access(prometheus: &model::PrometheusConfig) -> Result<Access, EngineError> {
+    let at = |key: &str| format!("engine.prometheus.{key}");
+    let wrong =
+        |key: &'static str| move |e: AccessError| EngineError::Prometheus(format!("{}: {e}", at(key)));
+    let mut access = Access::default();
+    if let Some(token) = &prometheus.token {
+        access = access.with_token(&secret(token, &at("token"))?).map_err(wrong("token"))?;
+    }
+    if let (Some(user), Some(password)) = (&prometheus.user, &prometheus.password) {
+        let password = secret(password, &at("password"))?;
+        access = access.with_password(user, &password).map_err(wrong("password"))?;
+    }
+    if let Some(ca) = &prometheus.ca {
+        let unread = |e| EngineError::Prometheus(format!("{}: {}: {e}", at("ca"), ca.display()));
+        access = access.with_authority(std::fs::read(ca).map_err(unread)?).map_err(wrong("ca"))?;
+    }
+    Ok(access)
 }
 
 #[cfg(test)]

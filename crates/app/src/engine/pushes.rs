@@ -52,15 +52,19 @@ fn options(receive: &model::ReceiveConfig, collector: &Collector) -> Result<Rece
     let max_bytes = usize::try_from(receive.max_body.0).unwrap_or(usize::MAX);
     Ok(ReceiveOptions {
         listen: receive.listen,
-        secret: receive.token.as_ref().map(secret).transpose()?,
+        secret: receive.token.as_ref().map(|token| secret(token, "engine.receive.token")).transpose()?,
         limits: PushLimits { max_bytes, ..PushLimits::default() },
         max_requests: receive.max_requests as usize,
         intake: collector.intake(identity),
     })
 }
 
-fn secret(secret: &model::SecretConfig) -> Result<String, EngineError> {
-    let missing = |what: String| EngineError::Token(format!("engine.receive.token: {what}"));
+/// A secret from where the file says it is.
+///
+/// # Errors
+/// When it can't be read; `at` is its place in the file.
+pub(super) fn secret(secret: &model::SecretConfig, at: &str) -> Result<String, EngineError> {
+    let missing = |what: String| EngineError::Token(format!("{at}: {what}"));
     match (&secret.env, &secret.file) {
         (Some(name), _) => {
             std::env::var(name).map_err(|_| missing(format!("the variable {name} is not set")))

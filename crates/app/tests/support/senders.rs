@@ -71,7 +71,41 @@ pub fn start_prometheus_at(dir: &Path, scraped: &[SocketAddr], listen: SocketAdd
     spawn_prometheus(dir, scraped, listen, "")
 }
 
+/// The user of [`start_prometheus_behind_tls`], and the password.
+pub const USER: (&str, &str) = ("forefend", "open sesame");
+
+/// The same over TLS, for [`USER`] alone; the certificate that vouches for it is in `dir/ca.pem`.
+pub fn start_prometheus_behind_tls(dir: &Path, scraped: &[SocketAddr], listen: SocketAddr) -> Sender {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(dir.join("ca.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    // Of the password by bcrypt, with as little work as it allows.
+    let hash = "$2b$04$UufFh1irIfGdFx.H.Kk7y.YnPniVbGeKba2t0issM/dlw/TuFi4h.";
+    let web = format!(
+        "tls_server_config: {{ cert_file: ca.pem, key_file: key.pem }}\nbasic_auth_users: {{ {}: '{hash}' }}\n",
+        USER.0
+    );
+    std::fs::write(dir.join("web.yml"), web).unwrap();
+    spawn_prometheus_with(
+        dir,
+        scraped,
+        listen,
+        "",
+        &[format!("--web.config.file={}", dir.join("web.yml").display())],
+    )
+}
+
 fn spawn_prometheus(dir: &Path, scraped: &[SocketAddr], listen: SocketAddr, more: &str) -> Sender {
+    spawn_prometheus_with(dir, scraped, listen, more, &[])
+}
+
+fn spawn_prometheus_with(
+    dir: &Path,
+    scraped: &[SocketAddr],
+    listen: SocketAddr,
+    more: &str,
+    flags: &[String],
+) -> Sender {
     let config = dir.join("prometheus.yml");
     let targets: Vec<String> = scraped.iter().map(|address| format!("\"{address}\"")).collect();
     let text = format!(
@@ -88,7 +122,8 @@ scrape_configs:
     command
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
-        .arg(format!("--web.listen-address={listen}"));
+        .arg(format!("--web.listen-address={listen}"))
+        .args(flags);
     Sender(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
 }
 

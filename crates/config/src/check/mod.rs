@@ -16,7 +16,7 @@ use std::{
 use forefend_domain::{CellId, ZoneId};
 
 use crate::{
-    model::{ApiConfig, Config, ReceiveConfig},
+    model::{ApiConfig, Config, ReceiveConfig, SecretConfig},
     reading::{Reading, Trail, Way, WayStep},
     setting::{Setting, Size},
     tree::Node,
@@ -188,17 +188,20 @@ impl<'c> Check<'c, '_, '_> {
             let remedy = "name one, for example `[instance]`, or leave the key out";
             self.wrong(&labels, "without a label nothing says which cell a series is of", remedy);
         }
-        let Some(token) = &receive.token else { return };
-        let at = at.key("token");
-        match (&token.env, &token.file) {
+        if let Some(token) = &receive.token {
+            self.secret(&at.key("token"), token);
+        }
+    }
+
+    /// A secret is in one place, and not here.
+    fn secret(&mut self, at: &Trail<'_>, secret: &SecretConfig) {
+        match (&secret.env, &secret.file) {
             (Some(env), None) => self.variable(&at.key("env"), env),
             (None, Some(_)) => {}
-            (Some(_), Some(_)) => {
-                self.wrong(&at, "a secret has both `env` and `file`", "keep one of the two")
-            }
+            (Some(_), Some(_)) => self.wrong(at, "a secret has both `env` and `file`", "keep one of the two"),
             (None, None) => {
                 let remedy = "add `env: NAME_OF_A_VARIABLE` or `file: PATH`";
-                self.wrong(&at, "the secret is nowhere", remedy);
+                self.wrong(at, "the secret is nowhere", remedy);
             }
         }
     }

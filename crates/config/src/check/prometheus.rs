@@ -32,6 +32,7 @@ impl Check<'_, '_, '_> {
                 );
             }
         }
+        self.access(at, prometheus);
         self.range(&at.key("timeout"), &prometheus.timeout, ms(100), s(60));
         if let Some(look_back) = &prometheus.look_back {
             self.at_most(&at.key("look_back"), look_back, &window.length, "engine.window.length");
@@ -54,6 +55,38 @@ impl Check<'_, '_, '_> {
         }
         for (name, metric) in &prometheus.metrics {
             self.prometheus_metric(&metrics.key(name), metric);
+        }
+    }
+
+    /// What it is shown, and by whom it is vouched for.
+    fn access(&mut self, at: &Trail<'_>, prometheus: &PrometheusConfig) {
+        for (key, secret) in [("token", &prometheus.token), ("password", &prometheus.password)] {
+            if let Some(secret) = secret {
+                self.secret(&at.key(key), secret);
+            }
+        }
+        let (user, password) = (&prometheus.user, &prometheus.password);
+        if prometheus.token.is_some() && (user.is_some() || password.is_some()) {
+            let remedy = "keep either `token`, or `user` and `password`";
+            self.wrong(&at.key("token"), "it is shown a token and a user's password", remedy);
+        } else if user.is_some() != password.is_some() && self.reading.clean(at) {
+            let (key, other) = if user.is_some() {
+                ("user", "password: { file: PATH }")
+            } else {
+                ("password", "user: NAME")
+            };
+            self.wrong(&at.key(key), "a user and a password go together", format!("add `{other}`"));
+        }
+        if user.as_ref().is_some_and(|user| user.is_empty() || user.contains(':')) {
+            let remedy = "write the name as its file of users has it; the password stands apart";
+            self.wrong(&at.key("user"), "this is no name of a user: it is empty or holds a colon", remedy);
+        }
+        if prometheus.ca.is_some()
+            && !prometheus.url.0.starts_with("https://")
+            && self.reading.clean(&at.key("url"))
+        {
+            let remedy = "write its URL with `https://`, or leave `ca` out";
+            self.wrong(&at.key("ca"), "nobody vouches for what is not spoken to over TLS", remedy);
         }
     }
 

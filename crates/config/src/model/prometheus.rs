@@ -1,16 +1,24 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use forefend_domain::{Family, MetricKind};
 use serde_json::json;
 
-use super::Limit;
+use super::{Limit, SecretConfig};
 
 section! {
     /// An existing Prometheus, or what speaks like one, that is asked for telemetry (`query_range`): each metric of all cells at once, see
     /// docs/telemetry.md. Its counterpart for what is past is a mapping file, see docs/history.md.
     pub struct PrometheusConfig {
-        /// Where it answers, over plain HTTP; a path after the port is kept.
+        /// Where it answers; a path after the port is kept. Without a port: 9090, or 443 over TLS (`https`).
         url: HttpUrl,
+        /// The token that it wants to be shown (`Authorization: Bearer …`).
+        token: Option<SecretConfig>,
+        /// The user that it wants to be told, with `password` (`Authorization: Basic …`). There is either this or `token`.
+        user: Option<String>,
+        /// The user's password.
+        password: Option<SecretConfig>,
+        /// The certificate of the authority that vouches for it over TLS, a file in PEM. Left out: any authority that this machine trusts.
+        ca: Option<PathBuf>,
         /// From one question to the next, and between the values that are asked for: best as often as Prometheus scrapes. From 100ms to 5m; at
         /// most `policy.stale_after` of each service, at least `engine.window.step`.
         interval: Duration = Duration::from_secs(5),
@@ -52,18 +60,18 @@ section! {
     }
 }
 
-/// Where something answers over plain HTTP, as written: `http://HOST:PORT/PATH`.
+/// Where something answers over HTTP, as written: `http://HOST:PORT/PATH`, or `https` over TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpUrl(
-    /// With `http://`, a host, no user, no query and no fragment.
+    /// With `http://` or `https://`, a host, no user, no query and no fragment.
     pub String,
 );
 
 scalar!(
     HttpUrl,
     "url",
-    "Where something answers over plain HTTP: `http://127.0.0.1:9090`, `http://prometheus.example:9090/path`.",
-    json!({ "type": "string", "pattern": "^http://[^/@?#]+(/[^?#]*)?$" }),
+    "Where something answers over HTTP, or over TLS: `http://127.0.0.1:9090`, `https://prometheus.example/path`.",
+    json!({ "type": "string", "pattern": "^https?://[^/@?#]+(/[^?#]*)?$" }),
     "a URL, for example `http://127.0.0.1:9090`",
     |text| http_url(text).map(|()| HttpUrl(text.to_owned())),
     |value| value.0.clone()
@@ -72,16 +80,15 @@ scalar!(
 fn http_url(text: &str) -> Result<(), (String, String)> {
     let wrong =
         |what: &str, remedy: &str| Err((format!("`{}` {what}", text.escape_debug()), remedy.to_owned()));
-    if text.starts_with("https://") {
-        let remedy = "name an address that speaks plain HTTP, such as a proxy on this machine that adds TLS";
-        return wrong("is spoken to over TLS, and this is not", remedy);
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
+    let Some(rest) = text.strip_prefix("http://").or(text.strip_prefix("https://")) else {
         return wrong("is no URL of HTTP", "write it like `http://127.0.0.1:9090`");
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.contains('@') {
-        return wrong("names a user", "leave the user out: Prometheus is asked without credentials");
+        return wrong(
+            "names a user",
+            "leave the user out here, and name it and its password beside: `user: NAME`, `password: { file: PATH }`",
+        );
     }
     if text.contains(['?', '#']) {
         return wrong(

@@ -16,6 +16,7 @@ use super::{
     source::HistorySource,
     store::{self, Outcomes},
 };
+use crate::access::Access;
 
 /// What of a source is read, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +33,22 @@ pub struct LoadOptions {
     pub max_rows: u64,
     /// Of a Prometheus: the file that says which expressions are which metrics of which cells.
     pub mapping: Option<PathBuf>,
+    /// Of a Prometheus: what it wants to be shown, and who vouches for it.
+    pub access: Access,
 }
 
 impl Default for LoadOptions {
     /// All, up to 20 million rows: half a gigabyte.
     fn default() -> Self {
-        Self { step: None, from: None, to: None, cells: None, max_rows: 20_000_000, mapping: None }
+        Self {
+            step: None,
+            from: None,
+            to: None,
+            cells: None,
+            max_rows: 20_000_000,
+            mapping: None,
+            access: Access::default(),
+        }
     }
 }
 

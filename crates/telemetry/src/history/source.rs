@@ -12,9 +12,11 @@ pub enum HistorySource {
     Prometheus(PrometheusUrl),
 }
 
-/// Where a Prometheus answers, over plain HTTP.
+/// Where a Prometheus answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrometheusUrl {
+    /// Whether it is spoken to over TLS.
+    secure: bool,
     host: String,
     port: u16,
     /// What stands before `/api`: empty, or a path that begins with `/` and does not end with it.
@@ -22,7 +24,9 @@ pub struct PrometheusUrl {
 }
 
 const PROMETHEUS: &str = "prometheus:";
+/// Where nobody says a port: that of Prometheus itself, and that of whoever adds TLS to it.
 const PORT: u16 = 9090;
+const SECURE_PORT: u16 = 443;
 
 impl PrometheusUrl {
     /// The name or address of the machine.
@@ -35,6 +39,12 @@ impl PrometheusUrl {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether it is spoken to over TLS (`https`).
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// Host and port, as they stand in a URL.
@@ -52,31 +62,33 @@ impl FromStr for PrometheusUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err("Prometheus is read over plain HTTP; name an address that speaks it, such as a proxy on this machine".to_owned());
-        }
-        let rest = text.strip_prefix("http://").ok_or("write it as prometheus:http://HOST:9090")?;
+        let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Err("write it as prometheus:http://HOST:9090".to_owned()),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         // An IPv6 address stands in brackets, which the resolver does not want.
         let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
             Some((host, port)) => {
                 (host, port.parse().map_err(|_| format!("`{port}` is no port; write a number up to 65535"))?)
             }
-            None => (authority, PORT),
+            None => (authority, if secure { SECURE_PORT } else { PORT }),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || host.contains(['@', '?', '#']) || path.contains(['?', '#']) {
             return Err(
-                "write it as prometheus:http://HOST:9090, without a user and without a query".to_owned()
+                "write it as prometheus:http://HOST:9090, without a user (credentials are given apart) and without a query".to_owned()
             );
         }
-        Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
+        Ok(Self { secure, host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
     }
 }
 
 impl fmt::Display for PrometheusUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.prefix)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
     }
 }
 
@@ -116,16 +128,23 @@ mod tests {
 
     #[test]
     fn sources_are_told_apart_and_shown_as_they_are_read() {
-        for text in ["a/b.csv", "prometheus:http://host:90", "prometheus:http://[::1]:9090/p/q"] {
+        for text in [
+            "a/b.csv",
+            "prometheus:http://host:90",
+            "prometheus:http://[::1]:9090/p/q",
+            "prometheus:https://host:443/p",
+        ] {
             assert_eq!(text.parse::<HistorySource>().unwrap().to_string(), text);
         }
         let source = "prometheus:http://host/".parse::<HistorySource>().unwrap();
         assert_eq!(source.to_string(), "prometheus:http://host:9090");
+        let secure = "prometheus:https://host".parse::<HistorySource>().unwrap();
+        assert_eq!(secure.to_string(), "prometheus:https://host:443");
         for wrong in [
             "",
             "http://host",
             "prometheus:",
-            "prometheus:https://h",
+            "prometheus:ftp://h",
             "prometheus:http://h:99999",
             "prometheus:http://u@h",
         ] {

@@ -383,6 +383,6 @@ impl Driver {
         let found = found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let address = found.map_err(nowhere)?.next();
         let address = address.ok_or_else(|| nowhere(std::io::ErrorKind::NotFound.into()))?;
-        Ok(Client::named(address, url.authority()))
+        Ok(Client::of(address, url, &self.options.access)?)
     }
 }

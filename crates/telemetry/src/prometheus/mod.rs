@@ -17,6 +17,7 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 use self::{driver::Driver, health::Health};
 use crate::{
+    access::Access,
     collector::Pulled,
     history::{PrometheusUrl, prometheus::MappedMetric},
     series::MetricSpec,
@@ -27,6 +28,8 @@ use crate::{
 pub struct PrometheusOptions {
     /// Where it answers.
     pub url: PrometheusUrl,
+    /// What it wants to be shown, and who vouches for it.
+    pub access: Access,
     /// From one question to the next, and between the values that are asked for.
     pub interval: Duration,
     /// For one answer, connecting included.

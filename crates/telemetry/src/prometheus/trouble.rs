@@ -62,7 +62,9 @@ pub(super) fn not_answered(status: u16, unanswered: &Unanswered) -> Trouble {
 
 pub(super) fn of_status(status: u16) -> String {
     let remedy = match status {
-        401 | 403 => "name a way to it that wants no credentials, such as a proxy on this machine",
+        401 | 403 => {
+            "say what it wants to be shown: `token`, or `user` and `password`, and see whether they are right"
+        }
         429 | 500..=599 => "see its log, and whether it has too much to do",
         _ => "see whether the URL is that of its API",
     };
@@ -87,12 +89,16 @@ pub(super) fn words(error: &FetchError) -> String {
             )
         }
         FetchError::Http { source, .. } => {
-            format!("it broke the exchange: {source}; see whether it speaks plain HTTP/1.1")
+            format!(
+                "it broke the exchange: {source}; see whether it speaks HTTP/1.1, and whether that is over TLS (`https`)"
+            )
         }
         FetchError::Body { why, .. } => format!("its answer broke off: {why}; see its log"),
-        FetchError::BadPath { .. } | FetchError::Resolve { .. } | FetchError::Status { .. } => {
-            error.to_string()
-        }
+        FetchError::BadPath { .. }
+        | FetchError::Resolve { .. }
+        | FetchError::Secure { .. }
+        | FetchError::Access(_)
+        | FetchError::Status { .. } => error.to_string(),
     }
 }
 

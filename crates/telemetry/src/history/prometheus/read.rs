@@ -11,6 +11,7 @@ use super::{
     query::{self, Wrong},
 };
 use crate::{
+    access::{Access, AccessError},
     fetch::{Answer, Ask, Client},
     history::{
         error::{Complaint, HistoryError},
@@ -53,7 +54,8 @@ pub(in crate::history) fn read(
     let queries = queries(path, options)?;
     let step = options.step.unwrap_or(STEP).max(Duration::from_millis(1));
     into.told_step(step);
-    let asking = Asking { url, step, ranges: query::ranges(from, to, step), max_rows: options.max_rows };
+    let (access, ranges) = (&options.access, query::ranges(from, to, step));
+    let asking = Asking { url, access, step, ranges, max_rows: options.max_rows };
     // On a thread of its own, for the caller may be inside of a runtime already.
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
@@ -84,6 +86,7 @@ fn queries(path: &Path, options: &LoadOptions) -> Result<Vec<Query>, HistoryErro
 
 struct Asking<'a> {
     url: &'a PrometheusUrl,
+    access: &'a Access,
     step: Duration,
     ranges: Vec<(Timestamp, Timestamp)>,
     max_rows: u64,
@@ -91,7 +94,10 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     async fn all(&self, queries: &[Query], into: &mut Gathered) -> Result<(), HistoryError> {
-        let mut client = Client::new(self.address()?);
+        let client = Client::of(self.address()?, self.url, self.access);
+        let no =
+            |why: AccessError| HistoryError::NoSource { text: self.url.to_string(), why: why.to_string() };
+        let mut client = client.map_err(no)?;
         for query in queries {
             for range in &self.ranges {
                 let values = self.ask(&mut client, &query.what.query, *range).await?;

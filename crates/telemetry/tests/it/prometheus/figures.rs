@@ -47,6 +47,7 @@ async fn figures() {
         [("a", "load"), ("b", "load * 2"), ("c", "load + 1"), ("d", "sum by (forefend_cell) (load)")];
     let options = PrometheusOptions {
         url,
+        access: Access::default(),
         interval: step,
         timeout: Duration::from_secs(30),
         look_back: step * 360,

@@ -15,7 +15,7 @@ use std::{
 
 use forefend_domain::{CellId, MetricKind, MetricName, MetricWindow, Timestamp, ports::TelemetrySource as _};
 use forefend_telemetry::{
-    Collector, CollectorOptions, PushTarget, StoreOptions, Target,
+    Access, Collector, CollectorOptions, PushTarget, StoreOptions, Target,
     history::prometheus::MappedMetric,
     prometheus::{AskedMetric, Follower, PrometheusOptions},
 };
@@ -64,6 +64,7 @@ pub(super) fn asked(name: &str, query: &str) -> AskedMetric {
 pub(super) fn options(server: &Server, metrics: &[(&str, &str)]) -> PrometheusOptions {
     PrometheusOptions {
         url: format!("http://{}/prom", server.address).parse().unwrap(),
+        access: Access::default(),
         interval: STEP,
         timeout: Duration::from_secs(2),
         look_back: Duration::from_secs(60),
