@@ -3,12 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use forefend_domain::{
-    Cell, DataPolicy, Objective, Policy, Probability, RegionId, ReliefPolicy, Service, ServiceId,
+    Cell, DataPolicy, MetricKind, Objective, Policy, Probability, RegionId, ReliefPolicy, Service, ServiceId,
     ServiceWeights, Stage, Tier, Weight, ZoneId,
 };
 
 use crate::{
-    model::{Config, ObjectiveConfig, PolicyConfig, ServiceConfig},
+    model::{Config, ObjectiveConfig, PolicyConfig, PrometheusMetricConfig, ServiceConfig},
     weights,
 };
 
@@ -97,7 +97,20 @@ impl Config {
                 "engine.prometheus shows a secret over plain HTTP: everybody on the way can read it; write `https://` if it speaks TLS".to_owned(),
             );
         }
+        if let Some(prometheus) = &self.engine.prometheus {
+            let fills = |metric: &PrometheusMetricConfig| {
+                metric.kind.is_none_or(|kind| kind == MetricKind::Exhaustible)
+            };
+            let limited = prometheus
+                .metrics
+                .iter()
+                .filter(|(_, m)| fills(m) && (m.limit.is_some() || m.limit_query.is_some()));
+            hints.extend(limited.filter_map(|(name, _)| is_rather_left("engine.prometheus", name)));
+        }
         for (id, service) in &self.services {
+            let metrics = service.telemetry.iter().flat_map(|telemetry| &telemetry.metrics);
+            let fills = metrics.filter(|metric| metric.kind == MetricKind::Exhaustible);
+            hints.extend(fills.filter_map(|m| is_rather_left(&format!("services.{id}.telemetry"), &m.name)));
             let policy = service.policy();
             if policy.mode != forefend_domain::Mode::Observe && policy.data == DataPolicy::Pinned {
                 hints.push(format!(
@@ -112,6 +125,16 @@ impl Config {
         }
         hints
     }
+}
+
+/// A hint where the name of a metric says that it runs out, and its kind that it fills up: its limit would count as reached for ever.
+fn is_rather_left(place: &str, name: &str) -> Option<String> {
+    const LEFT: [&str; 6] = ["free", "avail", "available", "remaining", "left", "headroom"];
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let word = words.find(|word| LEFT.iter().any(|left| word.eq_ignore_ascii_case(left)))?;
+    Some(format!(
+        "{place}: `{name}` is `exhaustible`, so it must not rise to its limit; if it is what is {word}, it must not fall to it: say `kind: depletable`"
+    ))
 }
 
 impl From<&ObjectiveConfig> for Objective {

@@ -151,6 +151,12 @@ fn what_runs_out_may_do_so_at_any_height_and_what_fills_up_may_not() {
     for limit in ["0", "2GiB", "-3"] {
         read(&text("depletable", limit));
     }
+    assert!(read(&text("depletable", "2GiB")).hints().iter().all(|hint| !hint.contains("`left`")));
+    let hints = read(&text("exhaustible", "2GiB")).hints();
+    assert!(
+        hints.iter().any(|hint| hint.contains("`left`") && hint.contains("`kind: depletable`")),
+        "{hints:?}"
+    );
     let told = parse(&text("exhaustible", "0"), "a.yaml").expect_err("a limit of nothing").to_string();
     assert!(told.contains("a limit must be above 0") && told.contains("`kind: depletable`"), "{told}");
 }

@@ -23,6 +23,15 @@ use crate::{
     series::MetricSpec,
 };
 
+/// How many values the answer to a range query holds, as it is read here.
+///
+/// # Errors
+/// In words, what is wrong with it.
+pub fn values_in(answer: &[u8]) -> Result<usize, String> {
+    let answered = api::series(answer).map_err(|unanswered| unanswered.to_string())?;
+    Ok(answered.series.iter().map(|series| series.points.len()).sum())
+}
+
 /// How a Prometheus is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrometheusOptions {
