@@ -141,7 +141,7 @@ fn wrong_tables_get_errors_that_name_the_place_and_the_remedy() {
         ),
         (
             "cell,metric,at,value,kind\na,m,1000,1,hard\n",
-            "row 2, column kind: `hard` is no kind; write one of exhaustible, saturable, unbounded",
+            "row 2, column kind: `hard` is no kind; write one of exhaustible, depletable, saturable, unbounded",
         ),
     ];
     for (text, expected) in golden {
@@ -333,7 +333,7 @@ fn wrong_incidents_get_errors_that_name_the_place_and_the_remedy() {
         ),
         (
             "cell,began,source\na,1,guess\n".to_owned(),
-            "row 2, column source: unknown variant `guess`, expected one of `objective`, `fault`, `drill`, `operator`, `imported`; leave it empty for `imported`".to_owned(),
+            "row 2, column source: unknown variant `guess`, expected one of `objective`, `canary`, `fault`, `drill`, `operator`, `imported`; leave it empty for `imported`".to_owned(),
         ),
         (
             "cell,began,ended\na,2,1\n".to_owned(),
