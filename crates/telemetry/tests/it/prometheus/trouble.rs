@@ -11,7 +11,10 @@ fn failures() -> Vec<(Answer, &'static str)> {
         (whole(404, "{}"), "it answers with status 404; see whether the URL is that of its API"),
         (whole(302, ""), "it answers with status 302; see whether the URL is that of its API"),
         (whole(401, ""), "it answers with status 401; say what it wants to be shown: `token`, or `user`"),
-        (Answer::Raw("SSH-2.0-OpenSSH_9.2\r\n"), "see whether it speaks HTTP/1.1, and whether that is over TLS"),
+        (
+            Answer::Raw("SSH-2.0-OpenSSH_9.2\r\n"),
+            "see whether it speaks HTTP/1.1, and whether that is over TLS",
+        ),
         (Answer::Raw("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"sta"), "no whole answer within"),
         (Answer::Never, "no whole answer within 500ms; see whether it has too much to do"),
     ]
