@@ -4,14 +4,12 @@
 
 mod support;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    process::Command,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use forefend::api::client::Client;
-use forefend_domain::Timestamp;
-use forefend_telemetry::{
-    Access,
-    history::{self, HistorySource, LoadOptions},
-};
 use serde_json::Value;
 use support::{
     PATIENCE, Served, free_address, has_entry, row,
@@ -41,6 +39,32 @@ fn now_ms(snapshot: &Value) -> u64 {
     snapshot["world"]["now"].as_u64().unwrap()
 }
 
+/// A service that only looks, whose telemetry is asked of a Prometheus; sections as they stand in the file.
+fn serve(window: &str, prometheus: &str, cells: &str) -> Served {
+    Served::start(&[], |state, api| {
+        format!(
+            r#"version: 1
+engine:
+  state_dir: {}
+  tick: 200ms
+  window: {{ step: 500ms, length: {window} }}
+  api: {{ listen: "{api}" }}
+  prometheus:{prometheus}
+regions:
+  here: {{ zones: [a, b] }}
+services:
+  web:
+    objective: {{ latency: 1s }}
+    listen: "{}"
+    policy: {{ mode: observe, horizon: 10m }}
+    cells:{cells}
+"#,
+            state.display(),
+            free_address(),
+        )
+    })
+}
+
 #[test]
 fn a_prometheus_fills_windows_from_the_first_tick_on_and_its_end_is_a_gap_and_no_failure() {
     if !senders::is_there(&senders::prometheus(), "install prometheus") {
@@ -60,15 +84,8 @@ fn a_prometheus_fills_windows_from_the_first_tick_on_and_its_end_is_a_gap_and_no
     });
 
     let began = Instant::now();
-    let served = Served::start(&[], |state, api| {
-        format!(
-            r#"version: 1
-engine:
-  state_dir: {}
-  tick: 200ms
-  window: {{ step: 500ms, length: 2m }}
-  api: {{ listen: "{api}" }}
-  prometheus:
+    let section = format!(
+        r#"
     url: http://{listen}
     interval: 500ms
     overlap: 2s
@@ -76,25 +93,15 @@ engine:
     metrics:
       pool_used: {{ query: pool_used, family: saturation, unit: slots, limit_query: 4 * pool_max }}
       pool_left: {{ query: 4 * pool_max - pool_used, family: custom, kind: depletable, unit: slots, limit: 0 }}
-      jobs: {{ query: "rate(jobs_total[2s])", family: traffic, unit: 1/s }}
-regions:
-  here: {{ zones: [a, b] }}
-services:
-  web:
-    objective: {{ latency: 1s }}
-    listen: "{}"
-    policy: {{ mode: observe, horizon: 10m }}
-    cells:
+      jobs: {{ query: "rate(jobs_total[2s])", family: traffic, unit: 1/s }}"#
+    );
+    let cells = format!(
+        r#"
       - {{ id: web-a, zone: a, address: "{}" }}
-      - {{ id: web-b, zone: b, address: "{}", known_as: {{ instance: "{}" }} }}
-"#,
-            state.display(),
-            free_address(),
-            one.address,
-            two.address,
-            two.address,
-        )
-    });
+      - {{ id: web-b, zone: b, address: "{}", known_as: {{ instance: "{}" }} }}"#,
+        one.address, two.address, two.address,
+    );
+    let served = serve("2m", &section, &cells);
     let first = served.wait("a first tick", PATIENCE, |s| row(s, "web-a").is_some());
     // On a machine that is too busy to answer in time the tick does not wait, and the log has it.
     let foreseen = first["predictions"]["web-a"]["drivers"].to_string().contains("pool_used");
@@ -164,38 +171,20 @@ fn one_behind_tls_that_wants_a_password_is_asked_live_and_for_its_past() {
     let (user, password) = senders::USER;
     let (ca, secret) = (dir.path().join("ca.pem"), dir.path().join("password"));
     std::fs::write(&secret, format!("{password}\n")).unwrap();
-    let served = Served::start(&[], |state, api| {
-        format!(
-            r#"version: 1
-engine:
-  state_dir: {}
-  tick: 200ms
-  window: {{ step: 500ms, length: 30s }}
-  api: {{ listen: "{api}" }}
-  prometheus:
+    let section = format!(
+        r#"
     url: https://{listen}
     user: {user}
     password: {{ file: {} }}
     ca: {}
     interval: 500ms
     metrics:
-      pool_used: {{ query: pool_used, family: saturation, unit: slots, limit: 1000 }}
-regions:
-  here: {{ zones: [a, b] }}
-services:
-  web:
-    objective: {{ latency: 1s }}
-    listen: "{}"
-    policy: {{ mode: observe }}
-    cells: [{{ id: web-a, zone: a, address: "{}" }}]
-"#,
-            state.display(),
-            secret.display(),
-            ca.display(),
-            free_address(),
-            app.address,
-        )
-    });
+      pool_used: {{ query: pool_used, family: saturation, unit: slots, limit: 1000 }}"#,
+        secret.display(),
+        ca.display(),
+    );
+    let cells = format!("\n      - {{ id: web-a, zone: a, address: \"{}\" }}", app.address);
+    let served = serve("30s", &section, &cells);
     wait_for("the pool", LONG_PATIENCE, || newest(&served, "web-a", "pool_used"));
     assert!(!served.log().contains(password), "secrets are not told");
     drop(served);
@@ -205,29 +194,34 @@ services:
     let expression = format!(r#"pool_used{{instance="{}"}}"#, app.address);
     let text = format!("metrics: {{ pool_used: {{ query: '{expression}' }} }}\ncells: {{ web-a: {{}} }}\n");
     std::fs::write(&mapping, text).unwrap();
-    let source: HistorySource = format!("prometheus:https://{listen}").parse().unwrap();
-    let now =
-        Timestamp::from_unix_ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64);
-    let load = |access: Access| {
-        let options = LoadOptions {
-            step: Some(Duration::from_millis(500)),
-            from: Some(Timestamp::from_unix_ms(now.unix_ms() - 30_000)),
-            to: Some(now),
-            mapping: Some(mapping.clone()),
-            access,
-            ..LoadOptions::default()
-        };
-        history::load(&source, &options)
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let asked = |command: &[&str], more: &[&str]| {
+        let mut asking = Command::new(support::FOREFEND);
+        asking.args(command).arg(format!("--history=prometheus:https://{listen}")).arg("--mapping");
+        asking.arg(&mapping).arg(format!("--from={}", now - 60_000)).arg(format!("--to={now}")).args(more);
+        let done = asking.output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
     };
-    let trusting = || Access::default().with_authority(std::fs::read(&ca).unwrap()).unwrap();
-    let past = load(trusting().with_password(user, password).unwrap()).unwrap();
-    assert_eq!(past.cells.len(), 1);
-    let refused = |access: Access| load(access).unwrap_err().to_string();
-    let said = refused(trusting());
-    assert!(said.contains("401"), "{said}");
-    let said = refused(trusting().with_password(user, "close sesame").unwrap());
-    assert!(said.contains("401"), "{said}");
-    let said = refused(Access::default());
+    let (incidents, report) = (dir.path().join("incidents.csv"), dir.path().join("report.html"));
+    std::fs::write(&incidents, "cell,began\n").unwrap();
+    let other = dir.path().join("other");
+    std::fs::write(&other, "close sesame").unwrap();
+    let [ca, secret, other] = [&ca, &secret, &other].map(|path| path.to_str().unwrap());
+    let [incidents, report] = [&incidents, &report].map(|path| path.to_str().unwrap());
+    let backtest = ["backtest", "--step=500ms", "--incidents", incidents, "--report", report];
+    let forecast = ["forecast", "web-a", "pool_used"];
+    let known = ["--prometheus-ca", ca, "--prometheus-user", user, "--prometheus-password", secret];
+    let said = asked(&backtest, &known);
+    assert!(std::fs::exists(report).unwrap(), "{said}");
+    for (command, wrong) in [
+        (&backtest[..], &known[..2]),
+        (&forecast[..], &known[..2]),
+        (&forecast[..], &[&known[..5], &[other]].concat()[..]),
+    ] {
+        let said = asked(command, wrong);
+        assert!(said.contains("status 401"), "{said}");
+    }
+    let said = asked(&forecast, &["--prometheus-token", secret]);
     assert!(said.contains("no secure connection") || said.contains("trusts no authority"), "{said}");
     drop(prometheus);
 }

@@ -142,6 +142,23 @@ fn a_prometheus_needs_a_url_and_metrics_and_is_changed_by_a_restart() {
 }
 
 #[test]
+fn a_secret_that_everybody_on_the_way_can_read_is_hinted_at() {
+    let hints = |url: &str| {
+        let prometheus = format!(
+            "engine:\n  prometheus:\n    url: {url}\n    token: {{ env: TOKEN }}\n    metrics: {{ a: {{ query: a }} }}\n"
+        );
+        read(&regional(TWO, "      - { id: a, zone: n1, address: 127.0.0.1:1 }", "").replacen(
+            "version: 1\n",
+            &format!("version: 1\n{prometheus}"),
+            1,
+        ))
+        .hints()
+    };
+    assert!(hints("http://prometheus.example").iter().any(|hint| hint.contains("over plain HTTP")));
+    assert!(hints("https://prometheus.example").iter().all(|hint| !hint.contains("over plain HTTP")));
+}
+
+#[test]
 fn what_runs_out_may_do_so_at_any_height_and_what_fills_up_may_not() {
     let text = |kind: &str, limit: &str| {
         let metrics = format!("metrics: [{{ name: left, kind: {kind}, limit: {limit} }}]");

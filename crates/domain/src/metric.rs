@@ -45,6 +45,12 @@ impl MetricKind {
         matches!(self, Self::Exhaustible | Self::Depletable)
     }
 
+    /// A length that matters to a metric of this kind, in its unit: its limit. What depletes may do so at 0, so of that it is no less than what is left.
+    #[must_use]
+    pub fn length(self, limit: f64, newest: f64) -> f64 {
+        if self == Self::Depletable { limit.abs().max(newest.abs()) } else { limit.abs() }
+    }
+
     /// 1, or −1 where it is by falling that the limit is reached: values times this rise towards the limit times this.
     #[must_use]
     pub fn sign(self) -> f64 {
@@ -92,6 +98,12 @@ pub struct Windows {
 }
 
 impl MetricWindow {
+    /// The limit that values fill up to: finite and not 0. `None` without one, and of what depletes, for nobody says how much there was.
+    #[must_use]
+    pub fn fills_up_to(&self) -> Option<f64> {
+        self.limit.filter(|limit| limit.is_finite() && *limit != 0.0 && self.kind != MetricKind::Depletable)
+    }
+
     /// The newest value that is not a gap, with its age in steps.
     #[must_use]
     pub fn latest(&self) -> Option<(usize, f64)> {

@@ -224,8 +224,8 @@ impl DayZero {
         if age > self.max_gap_steps {
             return None;
         }
-        // From here on it rises towards its limit. The limit of what depletes may be 0, which is no length.
-        let scale = if metric.kind == MetricKind::Depletable { limit.abs().max(newest.abs()) } else { limit };
+        let scale = metric.kind.length(limit, newest);
+        // From here on it rises towards its limit.
         let limit = metric.kind.sign() * limit;
         let even = Course::of_even(metric, scale, values);
         if even.as_ref().is_some_and(|course| course.is_negligible(limit, blank.reach_s())) {

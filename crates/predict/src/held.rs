@@ -1,4 +1,4 @@
-use forefend_domain::{Family, MetricKind, MetricWindow, Windows};
+use forefend_domain::{Family, MetricWindow, Windows};
 
 /// The newest steps over which a level must hold.
 pub const HELD_STEPS: usize = 8;
@@ -22,9 +22,7 @@ pub(crate) fn fullest(windows: &Windows, family: Family) -> Option<(f64, &Metric
 }
 
 fn share(metric: &MetricWindow) -> Option<f64> {
-    // Of what depletes nobody says how much there was.
-    let fills = metric.kind != MetricKind::Depletable;
-    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit > 0.0 && fills)?;
+    let limit = metric.fills_up_to().filter(|limit| *limit > 0.0)?;
     let newest = metric.samples.len().saturating_sub(HELD_STEPS);
     let known = metric.samples[newest..].iter().filter_map(|s| s.value).filter(|v| v.is_finite());
     let (sum, count) = known.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
@@ -36,7 +34,7 @@ fn share(metric: &MetricWindow) -> Option<f64> {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, MetricName, Sample, Timestamp};
+    use forefend_domain::{CellId, MetricKind, MetricName, Sample, Timestamp};
     use proptest::prelude::*;
 
     use super::*;

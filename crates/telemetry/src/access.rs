@@ -13,6 +13,8 @@ use tokio_rustls::{
     },
 };
 
+use crate::history::PrometheusUrl;
+
 /// What a server wants to be shown, and who vouches for its certificate. The default: nothing, and whom this machine trusts.
 ///
 /// Secrets are not shown by `Debug`.
@@ -26,6 +28,12 @@ pub struct Access {
 /// Why a server can't be approached in a way.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
+    /// There is nothing to be shown.
+    #[error("{what} is empty; put it where it is said to be")]
+    Empty {
+        /// Which secret.
+        what: &'static str,
+    },
     /// It can't stand in a header.
     #[error("{what} holds what a header can't hold, such as a line break; write it again, without")]
     NoHeader {
@@ -66,18 +74,24 @@ impl Access {
     /// Shows a token (`Authorization: Bearer …`, RFC 6750 §2.1).
     ///
     /// # Errors
-    /// [`AccessError::NoHeader`].
+    /// [`AccessError::Empty`] and [`AccessError::NoHeader`].
     pub fn with_token(self, token: &str) -> Result<Self, AccessError> {
+        if token.is_empty() {
+            return Err(AccessError::Empty { what: "the token" });
+        }
         self.authorized(&format!("Bearer {token}"), "the token")
     }
 
     /// Shows a name and a password (`Authorization: Basic …`, RFC 7617).
     ///
     /// # Errors
-    /// [`AccessError::Colon`] in the name.
+    /// [`AccessError::Colon`] in the name, [`AccessError::Empty`] without a password.
     pub fn with_password(self, user: &str, password: &str) -> Result<Self, AccessError> {
         if user.contains(':') {
             return Err(AccessError::Colon);
+        }
+        if password.is_empty() {
+            return Err(AccessError::Empty { what: "the password" });
         }
         let shown = BASE64_STANDARD.encode(format!("{user}:{password}"));
         self.authorized(&format!("Basic {shown}"), "the password")
@@ -102,8 +116,12 @@ impl Access {
         self.authorization.as_ref()
     }
 
-    /// What makes connections with a server secure.
-    pub(crate) fn tls(&self, host: &str) -> Result<Tls, AccessError> {
+    /// What makes connections with a server secure; `None` where it is not spoken to over TLS. Reads whom this machine trusts, so not for every connection.
+    pub(crate) fn tls(&self, url: &PrometheusUrl) -> Result<Option<Tls>, AccessError> {
+        if !url.is_secure() {
+            return Ok(None);
+        }
+        let host = url.host();
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| AccessError::NoName { host: host.to_owned() })?;
         let roots = match &self.ca {
@@ -114,7 +132,7 @@ impl Access {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Tls { connector: Arc::new(config).into(), name })
+        Ok(Some(Tls { connector: Arc::new(config).into(), name }))
     }
 }
 
@@ -166,10 +184,15 @@ mod tests {
         let said = |result: Result<Access, AccessError>| result.unwrap_err().to_string();
         assert!(said(Access::default().with_token("a\nb")).contains("the token holds"));
         assert!(said(Access::default().with_password("a:b", "c")).contains("colon"));
+        assert!(said(Access::default().with_token("")).contains("the token is empty"));
+        assert!(said(Access::default().with_password("a", "")).contains("the password is empty"));
         for wrong in [&b""[..], b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
         {
             assert!(said(Access::default().with_authority(wrong.to_vec())).contains("in PEM"));
         }
-        assert!(Access::default().tls("not a name").is_err_and(|e| e.to_string().contains("`not a name`")));
+        let url: PrometheusUrl = "https://not a name".parse().unwrap();
+        assert!(Access::default().tls(&url).is_err_and(|e| e.to_string().contains("`not a name`")));
+        let plain: PrometheusUrl = "http://not a name".parse().unwrap();
+        assert!(Access::default().tls(&plain).unwrap().is_none());
     }
 }

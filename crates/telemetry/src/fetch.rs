@@ -160,14 +160,10 @@ impl Client {
         Self { address, host: address.to_string(), authorization: None, tls: None, kept: None }
     }
 
-    /// A client of a Prometheus that was found there. It is called by its name, which proxies go by (RFC 9110 §7.2).
-    ///
-    /// # Errors
-    /// When it can't be approached in this way.
-    pub(crate) fn of(address: SocketAddr, url: &PrometheusUrl, access: &Access) -> Result<Self, AccessError> {
-        let tls = url.is_secure().then(|| access.tls(url.host())).transpose()?;
+    /// A client of a Prometheus that was found there. It is called by its name, which proxies go by (RFC 9110 §7.2). `tls` is that of `access`.
+    pub(crate) fn of(address: SocketAddr, url: &PrometheusUrl, access: &Access, tls: Option<Tls>) -> Self {
         let authorization = access.authorization().cloned();
-        Ok(Self { address, host: url.authority(), authorization, tls, kept: None })
+        Self { address, host: url.authority(), authorization, tls, kept: None }
     }
 
     /// On any error the connection is closed, so a late answer can't be taken for the next one's.

@@ -168,13 +168,8 @@ fn forecast(metric: &MetricWindow, horizon: Duration) -> Option<Forecast> {
         .filter_map(|s| s.value.filter(|v| v.is_finite()).map(|v| (-end.since(s.at).as_secs_f64(), v)))
         .collect();
     let limit = metric.limit.filter(|l| l.is_finite());
-    // Of what depletes the limit may be 0, which is no length.
-    let scale = match (limit, samples.last()) {
-        (Some(limit), Some((_, left))) if metric.kind == MetricKind::Depletable => {
-            limit.abs().max(left.abs())
-        }
-        _ => limit.unwrap_or(f64::MAX),
-    };
+    let (_, newest) = samples.last()?;
+    let scale = limit.map_or(f64::MAX, |limit| metric.kind.length(limit, *newest));
     let mixture = estimate(&samples, scale)?;
     let horizon_s = horizon.as_secs_f64();
     let trend = mixture.trends.iter().max_by(|a, b| a.weight.total_cmp(&b.weight));

@@ -113,7 +113,7 @@ fn model(path: &Path) -> Result<(Model, Option<Curve>), Failure> {
         path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".model.json"));
     if let (Some(id), Some(folder)) = (id, path.parent()) {
         let stored = Registry::open(folder)?.load(id)?;
-        let reach = Duration::try_from_secs_f64(stored.card.horizon_s).unwrap_or_default();
+        let reach = stored.card.reach();
         return Ok((Box::new(stored.model), Some((stored.card.operating, reach))));
     }
     let text = std::fs::read_to_string(path).map_err(|e| format!("the model {}: {e}", path.display()))?;

@@ -11,7 +11,10 @@ use forefend_predict::forecast::{Event, Forecast, LimitForecast, Limited, Settin
 use forefend_telemetry::history::{self, CellHistory, History, HistorySource, LoadOptions, RecordedSeries};
 use serde::Serialize;
 
-use super::{Failure, forecast_words, past::duration};
+use super::{
+    Failure, forecast_words,
+    past::{AccessArguments, duration},
+};
 use crate::outlooks;
 
 #[derive(Debug, Args)]
@@ -40,6 +43,8 @@ pub(super) struct ForecastArguments {
     /// Which queries give the metrics of which cells: a Prometheus needs it.
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
     /// A holiday, a sale, a nightly backup: `NAME=FROM/TO`, as often as it was and will be. What it added before is expected again.
     #[arg(long = "event", value_parser = event, value_name = "NAME=FROM/TO")]
     events: Vec<(String, Timestamp, Timestamp)>,
@@ -73,7 +78,9 @@ pub(super) fn run(arguments: &ForecastArguments) -> Result<(), Failure> {
         (None, None) => return Err("name a history, or a configuration".into()),
     };
     let (from, to, mapping) = (arguments.from, arguments.to, arguments.mapping.clone());
-    let history = history::load(&source, &LoadOptions { from, to, mapping, ..LoadOptions::default() })?;
+    let access = arguments.access.read()?;
+    let options = LoadOptions { from, to, mapping, access, ..LoadOptions::default() };
+    let history = history::load(&source, &options)?;
     let told = tell(&history, target, arguments)?;
     if arguments.json {
         println!("{}", serde_json::to_string(&told)?);

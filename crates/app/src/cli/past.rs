@@ -32,6 +32,13 @@ pub(super) struct PastArguments {
     /// Which queries give the metrics of which cells: a Prometheus needs it.
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
+}
+
+/// What a Prometheus wants to be shown, and who vouches for it.
+#[derive(Debug, Args)]
+pub(super) struct AccessArguments {
     /// The file that holds the token that a Prometheus wants to be shown.
     #[arg(long, value_name = "FILE", conflicts_with = "prometheus_user")]
     prometheus_token: Option<PathBuf>,
@@ -48,13 +55,19 @@ pub(super) struct PastArguments {
 
 impl PastArguments {
     pub(super) fn load(&self) -> Result<History, Failure> {
-        let (step, from, to, access) = (self.step, self.from, self.to, self.access()?);
+        let (step, from, to, access) = (self.step, self.from, self.to, self.access.read()?);
         let mapping = self.mapping.clone();
         let options = LoadOptions { step, from, to, mapping, access, ..LoadOptions::default() };
         Ok(history::load(&self.history, &options)?)
     }
+}
 
-    fn access(&self) -> Result<Access, Failure> {
+impl AccessArguments {
+    /// Reads secrets and certificate from their files.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub(super) fn read(&self) -> Result<Access, Failure> {
         let wrong = |path: &Path, why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
         let secret = |path: &Path| {
             let text = std::fs::read_to_string(path).map_err(|e| wrong(path, &e))?;

@@ -46,7 +46,8 @@ pub(super) async fn past_is_read(asked: Option<&Follower>) {
 }
 
 fn options(prometheus: &model::PrometheusConfig, window: Duration) -> Result<PrometheusOptions, EngineError> {
-    let url = prometheus.url.0.parse().map_err(EngineError::Prometheus)?;
+    let wrong = |why: String| EngineError::Prometheus(format!("url: {why}"));
+    let url = prometheus.url.0.parse().map_err(wrong)?;
     let metric = |(name, metric): (&String, &model::PrometheusMetricConfig)| AskedMetric {
         name: MetricName::new(name),
         what: MappedMetric {
@@ -76,8 +77,7 @@ fn options(prometheus: &model::PrometheusConfig, window: Duration) -> Result<Pro
 /// What it is shown, and who vouches for it; read once, at the start.
 fn access(prometheus: &model::PrometheusConfig) -> Result<Access, EngineError> {
     let at = |key: &str| format!("engine.prometheus.{key}");
-    let wrong =
-        |key: &'static str| move |e: AccessError| EngineError::Prometheus(format!("{}: {e}", at(key)));
+    let wrong = |key: &'static str| move |e: AccessError| EngineError::Prometheus(format!("{key}: {e}"));
     let mut access = Access::default();
     if let Some(token) = &prometheus.token {
         access = access.with_token(&secret(token, &at("token"))?).map_err(wrong("token"))?;
@@ -87,7 +87,7 @@ fn access(prometheus: &model::PrometheusConfig) -> Result<Access, EngineError> {
         access = access.with_password(user, &password).map_err(wrong("password"))?;
     }
     if let Some(ca) = &prometheus.ca {
-        let unread = |e| EngineError::Prometheus(format!("{}: {}: {e}", at("ca"), ca.display()));
+        let unread = |e| EngineError::Prometheus(format!("ca: {}: {e}", ca.display()));
         access = access.with_authority(std::fs::read(ca).map_err(unread)?).map_err(wrong("ca"))?;
     }
     Ok(access)
@@ -113,5 +113,36 @@ mod tests {
         assert_eq!((memory.what.query.as_str(), memory.what.limit), ("mem", Some(100_663_296.0)));
         let targets = targets::targets(&config, &[], None);
         assert_eq!(targets[0].push.known_as, [("pod".to_owned(), "x".to_owned())]);
+    }
+
+    #[test]
+    fn what_it_is_shown_is_read_at_the_start_and_what_can_t_be_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let read = |access: &str, secret: &str| {
+            std::fs::write(&file, secret).unwrap();
+            let access = access.replace("FILE", &file.display().to_string());
+            let text = format!(
+                "version: 1\nengine:\n  prometheus:\n    url: https://h\n    {access}\n    metrics: {{ a: {{ query: a }} }}\n\
+                 regions: {{ here: {{ zones: [a] }} }}\nservices:\n  shop:\n    objective: {{ latency: 1s }}\n    listen: 127.0.0.1:8080\n    \
+                 cells: [{{ id: shop-1, zone: a, address: 127.0.0.1:8081 }}]\n"
+            );
+            let config = forefend_config::parse(&text, "test.yaml").unwrap();
+            super::access(config.engine.prometheus.as_ref().unwrap())
+        };
+        let by_token = Access::default().with_token("abc").unwrap();
+        assert_eq!(read("token: { file: FILE }", "abc\n").unwrap(), by_token);
+        let by_password = Access::default().with_password("ann", "abc").unwrap();
+        assert_eq!(read("user: ann\n    password: { file: FILE }", "abc\n").unwrap(), by_password);
+        for (access, secret, words) in [
+            ("token: { file: FILE }", "\n", "engine.prometheus.token: it is empty"),
+            ("token: { file: FILE }", "a\nb", "engine.prometheus.token: the token holds"),
+            ("token: { file: FILE.gone }", "", "engine.prometheus.token: /"),
+            ("ca: FILE", "no PEM", "engine.prometheus.ca: no certificate is in it"),
+            ("ca: FILE.gone", "", "engine.prometheus.ca: /"),
+        ] {
+            let said = read(access, secret).unwrap_err().to_string();
+            assert!(said.starts_with(words), "{said}");
+        }
     }
 }

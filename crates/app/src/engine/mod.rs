@@ -67,7 +67,7 @@ pub enum EngineError {
     #[error(transparent)]
     Receive(#[from] crate::receive::ReceiveError),
     /// A Prometheus can't be asked.
-    #[error("engine.prometheus.url: {0}")]
+    #[error("engine.prometheus.{0}")]
     Prometheus(String),
     /// The loop can't start.
     #[error(transparent)]

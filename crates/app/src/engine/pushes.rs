@@ -65,7 +65,7 @@ fn options(receive: &model::ReceiveConfig, collector: &Collector) -> Result<Rece
 /// When it can't be read; `at` is its place in the file.
 pub(super) fn secret(secret: &model::SecretConfig, at: &str) -> Result<String, EngineError> {
     let missing = |what: String| EngineError::Token(format!("{at}: {what}"));
-    match (&secret.env, &secret.file) {
+    let found = match (&secret.env, &secret.file) {
         (Some(name), _) => {
             std::env::var(name).map_err(|_| missing(format!("the variable {name} is not set")))
         }
@@ -73,5 +73,7 @@ pub(super) fn secret(secret: &model::SecretConfig, at: &str) -> Result<String, E
             .map(|text| text.trim_end().to_owned())
             .map_err(|e| missing(format!("{}: {e}", path.display()))),
         (None, None) => Err(missing("it has neither env nor file".to_owned())),
-    }
+    };
+    // Whoever shows nothing would be let in.
+    found.and_then(|text| if text.is_empty() { Err(missing("it is empty".to_owned())) } else { Ok(text) })
 }

@@ -456,8 +456,8 @@ impl Models {
         match model {
             Ok(model) => {
                 if let Some(card) = self.card(id.as_ref()) {
-                    let reach = Duration::try_from_secs_f64(card.horizon_s).unwrap_or_default();
-                    (self.operating, self.spread) = ((card.operating.clone(), reach), card.spread.clone());
+                    let operating = (card.operating.clone(), card.reach());
+                    (self.operating, self.spread) = (operating, card.spread.clone());
                 }
                 self.serving.crown(id, model);
             }

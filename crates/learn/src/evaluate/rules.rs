@@ -28,9 +28,13 @@ impl Among {
 pub fn fullest(windows: &Windows, among: Among) -> Option<(f64, &MetricWindow)> {
     let filled = limited(windows, among).filter_map(|(metric, limit)| {
         let (_, value) = metric.latest()?;
-        // What is left, as it is written into such rules.
-        let depletes = metric.kind == MetricKind::Depletable;
-        Some((if depletes { limit / value.max(f64::MIN_POSITIVE) } else { value / limit }, metric))
+        let share = match metric.kind {
+            // As such rules are written of what is left.
+            MetricKind::Depletable if value > limit => limit.max(0.0) / value.max(f64::MIN_POSITIVE),
+            MetricKind::Depletable => 1.0,
+            _ => value / limit,
+        };
+        Some((share, metric))
     });
     filled.max_by(|a, b| a.0.total_cmp(&b.0))
 }
@@ -139,6 +143,11 @@ mod tests {
         let falling = left(&[9.0, 8.0, 7.0, 6.0], 2.0);
         assert_eq!(soonest(&falling, Among::All, 4).map(|(steps, _)| steps), Some(4.0));
         assert_eq!(fullest(&falling, Among::All).map(|(share, _)| share), Some(2.0 / 6.0));
+        assert_eq!(
+            fullest(&left(&[1.0, 0.0], 0.0), Among::All).map(|(share, _)| share),
+            Some(1.0),
+            "it is gone"
+        );
         let growing = left(&[6.0, 7.0, 8.0, 9.0], 0.0);
         assert_eq!(soonest(&growing, Among::All, 4).map(|(steps, _)| steps), Some(f64::INFINITY));
         assert_eq!(soonest(&left(&[3.0, 2.0, 1.0, 0.0], 0.0), Among::All, 4).map(|(s, _)| s), Some(0.0));

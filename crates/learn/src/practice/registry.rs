@@ -79,6 +79,14 @@ pub struct Card {
     pub trained_on: Vec<TrainedOn>,
 }
 
+impl Card {
+    /// How far ahead the model looks.
+    #[must_use]
+    pub fn reach(&self) -> Duration {
+        Duration::try_from_secs_f64(self.horizon_s).unwrap_or_default()
+    }
+}
+
 /// A model with its card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stored {

@@ -117,8 +117,7 @@ impl LimitForecast {
         if reached.last().is_none_or(|(_, share)| *share < LEAST_LIKELY) {
             return Ok(None);
         }
-        let depletes = limited.kind == MetricKind::Depletable;
-        let size = if depletes { limited.limit.abs().max(last.1.abs()) } else { limited.limit.abs() };
+        let size = limited.kind.length(limited.limit, last.1);
         let floor = (0..=FLOOR).map(|n| MOST_AGE.as_secs_f64() * n as f64 / FLOOR as f64);
         Ok(Some(Self {
             metric: limited.metric.clone(),

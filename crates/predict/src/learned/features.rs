@@ -222,15 +222,13 @@ fn measure(metric: &MetricWindow, horizon_steps: f64, values: &mut Vec<f64>) -> 
     let Some(told) = Told::of(metric, values) else { return [f64::NAN; MEASURES.len()] };
     let level = told.level;
     let line = |past: Past| told.lines[past as usize];
-    let depletes = metric.kind == MetricKind::Depletable;
-    let limit = metric.limit.filter(|limit| limit.is_finite() && (depletes || *limit != 0.0));
-    let limit = limit.map(|limit| metric.kind.sign() * limit);
-    // How much there was at first is not known of what depletes: its limit is no measure of it.
-    let unit = limit.filter(|_| !depletes).map_or(told.spread, f64::abs);
+    let full = metric.fills_up_to();
+    let depletes = |_: &f64| metric.kind == MetricKind::Depletable;
+    let limit = full.or(metric.limit.filter(|l| l.is_finite()).filter(depletes).map(|floor| -floor));
+    let unit = full.map_or(told.spread, f64::abs);
     let share = |amount: f64| if unit > 0.0 { (amount / unit).clamp(-FAR, FAR) } else { 0.0 };
     let of = |measure: Measure| match measure {
-        Measure::Fill if depletes => f64::NAN,
-        Measure::Fill => limit.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
+        Measure::Fill => full.map_or(f64::NAN, |limit| (level / limit).clamp(-FAR, FAR)),
         Measure::Pace(past) => limit.map_or(f64::NAN, |limit| {
             let left = (limit - level).max(unit * 1e-3).max(f64::MIN_POSITIVE);
             (line(past).slope * horizon_steps / left).clamp(-FAR, FAR)

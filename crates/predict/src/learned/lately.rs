@@ -1,7 +1,7 @@
 //! The window of a cell as a short sequence: what stood out of each family, look by look. For models that remember an order, which features of the newest
 //! instant can't tell.
 
-use forefend_domain::{MetricKind, MetricName, MetricWindow, Windows};
+use forefend_domain::{MetricName, MetricWindow, Windows};
 
 use super::features::FAMILIES;
 
@@ -114,9 +114,7 @@ fn take_in(
     let known = newest_first.map(|sample| sample.value.filter(|v| v.is_finite()));
     values.extend(known.map(|value| value.map_or(f64::NAN, |value| sign * value)));
     let (mean, scale) = usual(values.iter().copied().filter(|value| !value.is_nan()))?;
-    // Of what depletes nobody says how much there was.
-    let fills = metric.kind != MetricKind::Depletable;
-    let limit = metric.limit.filter(|limit| limit.is_finite() && *limit != 0.0 && fills);
+    let limit = metric.fills_up_to();
     let at = family * MEASURES.len();
     let mut most = 0.0f32;
     for (look, values) in looks.iter_mut().zip(values.chunks(steps)) {
@@ -167,7 +165,7 @@ fn usual(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use forefend_domain::{CellId, Family, Sample, Timestamp};
+    use forefend_domain::{CellId, Family, MetricKind, Sample, Timestamp};
     use proptest::prelude::*;
 
     use super::*;

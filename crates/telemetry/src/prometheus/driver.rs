@@ -23,6 +23,7 @@ use super::{
     trouble::{LONGEST_WAIT, Trouble, backoff, not_answered, of_status, words},
 };
 use crate::{
+    access::Tls,
     collector::{Found, Pulled},
     fetch::{Answer, Ask, Client, FetchError},
 };
@@ -38,6 +39,8 @@ pub(super) struct Driver {
     into: Pulled,
     health: Health,
     client: Option<Client>,
+    /// Made once, where the server is spoken to over TLS.
+    tls: Option<Tls>,
     clock: ClockDifference,
     metrics: Vec<Followed>,
 }
@@ -94,7 +97,7 @@ impl Driver {
         };
         let metrics = options.metrics.iter().map(followed).collect();
         let options = PrometheusOptions { interval, ..options };
-        Self { options, into, health, client: None, clock: ClockDifference::default(), metrics }
+        Self { options, into, health, client: None, tls: None, clock: ClockDifference::default(), metrics }
     }
 
     pub(super) async fn run(mut self, rounds: watch::Sender<u64>) {
@@ -376,13 +379,16 @@ impl Driver {
         answer
     }
 
-    async fn find_server(&self) -> Result<Client, FetchError> {
+    async fn find_server(&mut self) -> Result<Client, FetchError> {
+        if self.tls.is_none() {
+            self.tls = self.options.access.tls(&self.options.url)?;
+        }
         let (url, limit) = (&self.options.url, self.options.timeout);
         let nowhere = |source| FetchError::Resolve { host: url.host().to_owned(), source };
         let found = time::timeout(limit, lookup_host((url.host(), url.port()))).await;
         let found = found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let address = found.map_err(nowhere)?.next();
         let address = address.ok_or_else(|| nowhere(std::io::ErrorKind::NotFound.into()))?;
-        Ok(Client::of(address, url, &self.options.access)?)
+        Ok(Client::of(address, url, &self.options.access, self.tls.clone()))
     }
 }

@@ -54,14 +54,14 @@ pub(super) fn climb(ground: &Ground<'_>) -> Result<Remembered, String> {
     let (share, brier) = (asked.pooled.share, asked.pooled.brier);
     let climbed = Climbed { rung: Rung::Lstm, share, brier, gain, taken, asked: Some(asked.of_looks) };
     let all: Vec<usize> = (0..ground.looks.marks.len()).collect();
+    let (mut lstm, mut intervals) = (None, None);
     // Where it is not taken, nobody will serve it.
-    let lstm = match taken {
-        true => Some(fit(ground, &all, hidden, &mut trained_on).map_err(|e| e.to_string())?.0),
-        false => None,
-    };
-    let intervals = asked.intervals(ground, &said).map_err(|e| e.to_string())?;
-    let lstm = lstm.map(|lstm| lstm.calibrated(asked.calibration));
-    Ok(Remembered { climbed, lstm, suspect_from: asked.from, intervals: Some(intervals), trained_on })
+    if taken {
+        let (fitted, _) = fit(ground, &all, hidden, &mut trained_on).map_err(|e| e.to_string())?;
+        intervals = Some(asked.intervals(ground, &said).map_err(|e| e.to_string())?);
+        lstm = Some(fitted.calibrated(asked.calibration));
+    }
+    Ok(Remembered { climbed, lstm, suspect_from: asked.from, intervals, trained_on })
 }
 
 fn is_possible(ground: &Ground<'_>) -> Result<(), String> {

@@ -94,10 +94,10 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     async fn all(&self, queries: &[Query], into: &mut Gathered) -> Result<(), HistoryError> {
-        let client = Client::of(self.address()?, self.url, self.access);
         let no =
             |why: AccessError| HistoryError::NoSource { text: self.url.to_string(), why: why.to_string() };
-        let mut client = client.map_err(no)?;
+        let tls = self.access.tls(self.url).map_err(no)?;
+        let mut client = Client::of(self.address()?, self.url, self.access, tls);
         for query in queries {
             for range in &self.ranges {
                 let values = self.ask(&mut client, &query.what.query, *range).await?;
