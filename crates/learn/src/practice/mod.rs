@@ -3,7 +3,7 @@
 //! [`Outcomes`] says which cells failed when, and when their fate could not be seen. [`landmarks`] lays fixed instants over a history
 //! and says of each what became of the cell. [`ladder`] trains on those, rung by rung. [`gate`] decides whether a challenger may take
 //! the champion's place; [`Trial`] collects what both say live, so that the gate can be asked again with what no history can leak into.
-//! [`Registry`] keeps the models on disk, with the data they saw and their scores.
+//! [`Registry`] keeps the models on disk, with the data they saw and their scores. [`outlooks`] forecasts from the same past when limits are reached.
 //!
 //! All but the registry is pure.
 
