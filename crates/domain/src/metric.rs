@@ -110,3 +110,31 @@ impl MetricWindow {
         self.samples.iter().rev().enumerate().find_map(|(age, sample)| sample.value.map(|v| (age, v)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_says_what_its_limit_is_to_values() {
+        use MetricKind::{Depletable, Exhaustible, Saturable, Unbounded};
+        assert_eq!(
+            [Exhaustible, Depletable, Saturable, Unbounded].map(MetricKind::fails),
+            [true, true, false, false]
+        );
+        assert_eq!([Exhaustible, Depletable].map(MetricKind::sign), [1.0, -1.0]);
+        // Of what runs out at 0 the limit is no length.
+        assert_eq!((Depletable.length(0.0, 7.0), Depletable.length(9.0, 7.0)), (7.0, 9.0));
+        assert_eq!(Exhaustible.length(9.0, 70.0), 9.0);
+        let fills_up_to = |kind, limit| {
+            let (name, family) = (MetricName::new("m"), Family::Saturation);
+            MetricWindow { name, family, kind, unit: String::new(), limit, samples: Vec::new() }.fills_up_to()
+        };
+        assert_eq!(fills_up_to(Exhaustible, Some(9.0)), Some(9.0));
+        assert_eq!(fills_up_to(Saturable, Some(9.0)), Some(9.0));
+        for none in [None, Some(0.0), Some(f64::NAN), Some(f64::INFINITY)] {
+            assert_eq!(fills_up_to(Exhaustible, none), None);
+        }
+        assert_eq!(fills_up_to(Depletable, Some(9.0)), None);
+    }
+}
